@@ -1,0 +1,1 @@
+"""The rivals, one file a method, on impact's layer interface."""

@@ -1,0 +1,105 @@
+"""ASVD: activation-aware SVD with a sensitivity-based search for truncation ranks (Yuan et al. 2023)."""
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from baselines.svd import singular_triplets
+from impact.factorisation import Factorisation, bias_of
+from impact.interface import Components, Kept, RankRule, Sensitivity, Statistics
+from impact.ranks import parameter_ratio_rank
+
+DENSE = 1.0
+
+
+@dataclass(frozen=True)
+class Asvd(Factorisation):
+    """SVD of W S with S = diag(mean|x|^alpha); the singular values are split evenly between the factors.
+
+    candidates: the parameter ratios that the search tries for each layer, ascending.
+    """
+
+    name: ClassVar[str] = "asvd"
+    alpha: float = 0.5
+    candidates: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+    def __post_init__(self) -> None:
+        if not self.candidates or any(low >= high for low, high in pairwise((0.0, *self.candidates, DENSE))):
+            raise ValueError(f"ASVD's candidates must ascend inside (0, 1), got {self.candidates}")
+
+    def statistics(self) -> frozenset[str]:
+        return frozenset({"input_magnitude"})
+
+    def prepare(
+        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+    ) -> Components:
+        (linear,) = modules
+        scale = statistics["input_magnitude"].double().to(linear.weight.device).pow(self.alpha) + 1e-6
+        U, S, Vh = singular_triplets(linear.weight.detach().double() * scale)
+        root = S.sqrt()
+        tensors = {"down": root[:, None] * Vh / scale, "up": U * root, "bias": bias_of(linear)}
+        return Components(S, tensors, tuple(linear.weight.shape))
+
+    def score(
+        self, model: nn.Module, components: Mapping[str, Components], perplexity: Callable[[nn.Module], float]
+    ) -> Sensitivity:
+        """Perplexity with each layer alone truncated to each candidate; the model is left as it was."""
+        sensitivity: Sensitivity = {}
+        for name, component in components.items():
+            dense = model.get_submodule(name)
+            assert isinstance(dense, nn.Linear)
+            sensitivity[name] = {}
+            for ratio in self.candidates:
+                (truncated,) = self.realise([dense], component, parameter_ratio_rank(component.shape, ratio), {})
+                model.set_submodule(name, truncated)
+                sensitivity[name][ratio] = perplexity(model)
+            model.set_submodule(name, dense)
+        return sensitivity
+
+    def allocate(
+        self, rule: RankRule, components: Mapping[str, Components], sensitivity: Sensitivity | None
+    ) -> dict[str, Kept]:
+        if rule.kind != "parameter_ratio" or sensitivity is None:
+            raise ValueError("ASVD's search aims at a parameter ratio and needs the measured sensitivities")
+        weights = {name: c.shape[0] * c.shape[1] for name, c in components.items()}
+        ratios = search_ratios({name: sensitivity[name] for name in components}, weights, rule.value)
+        return {
+            name: None if ratios[name] == DENSE else parameter_ratio_rank(component.shape, ratios[name])
+            for name, component in components.items()
+        }
+
+
+def search_ratios(sensitivity: Sensitivity, weights: Mapping[str, int], target: float) -> dict[str, float]:
+    """ASVD's binary search: layer -> parameter ratio, 1 for dense, at most `target` of all weights together.
+
+    All (layer, ratio) pairs are ordered from the most harmful down. Cutting the list at p leaves each layer its
+    smallest ratio behind the cut; the largest p that meets the target is taken. Raises ValueError for a target below
+    the smallest candidates.
+    """
+    pairs = sorted(
+        ((ppl, name, ratio) for name, row in sensitivity.items() for ratio, ppl in row.items()),
+        key=lambda pair: (-torch.inf if pair[0] != pair[0] else -pair[0], pair[2], pair[1]),
+    )
+
+    def ratios_behind(cut: int) -> dict[str, float]:
+        chosen = dict.fromkeys(sensitivity, DENSE)
+        for _, name, ratio in pairs[cut:]:
+            chosen[name] = min(chosen[name], ratio)
+        return chosen
+
+    def kept(cut: int) -> float:
+        chosen = ratios_behind(cut)
+        return sum(chosen[name] * weights[name] for name in chosen) / sum(weights[name] for name in chosen)
+
+    reachable = kept(0)
+    if reachable > target + 1e-9:
+        raise ValueError(f"ASVD's smallest candidates keep {reachable:.2f} of the weights: {target:g} is out of reach")
+    low, high = 0, len(pairs)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if kept(middle) <= target + 1e-9 else (low, middle - 1)
+    return ratios_behind(low)

@@ -1,0 +1,62 @@
+"""Checkpoints of dense and compressed models: a Hugging Face directory, safetensors only, plus the ranks."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from impact.factorisation import FactorisedLinear
+
+RANKS_FILE = "compression.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def save_model(model: nn.Module, directory: Path) -> None:
+    """Writes config.json, model.safetensors and, for a compressed model, compression.json (module -> rank)."""
+    ranks = {
+        name: module.down.out_features for name, module in model.named_modules() if isinstance(module, FactorisedLinear)
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    if ranks:
+        (directory / RANKS_FILE).write_text(json.dumps({"factorised": ranks}, indent=1))
+    state = model.state_dict()
+    shared: dict[int, str] = {}
+    for name in list(state):
+        if shared.setdefault(state[name].data_ptr(), name) != name and state[name].numel():
+            del state[name]  # a tied lm_head; from_pretrained and load_model tie it again
+    save_file({k: v.contiguous() for k, v in state.items()}, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    model.config.save_pretrained(directory)  # type: ignore[operator, union-attr]
+
+
+def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> PreTrainedModel:
+    """Builds the model from config.json and the ranks, and loads its weights; in eval mode, on the CPU.
+
+    Raises ValueError with one clear line if a file is missing, cut short, or does not fit the others.
+    """
+    directory = Path(directory)
+    if not (directory / WEIGHTS_FILE).exists():
+        raise ValueError(f"{directory} is no model checkpoint: it holds no {WEIGHTS_FILE}")
+    try:
+        config = AutoConfig.from_pretrained(directory)
+        state = load_file(directory / WEIGHTS_FILE)
+        ranks_file = directory / RANKS_FILE
+        ranks = json.loads(ranks_file.read_text())["factorised"] if ranks_file.exists() else {}
+    except Exception as error:  # safetensors, json and transformers each have their own errors for a damaged file
+        raise ValueError(f"the checkpoint {directory} can't be read: {error}") from error
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        for name, rank in ranks.items():
+            dense = model.get_submodule(name)
+            model.set_submodule(name, FactorisedLinear(dense.in_features, rank, dense.out_features))
+    if config.tie_word_embeddings:
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    try:
+        model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint {directory} doesn't fit its config: {error}") from error
+    model.tie_weights()
+    return model.eval()

@@ -1,0 +1,68 @@
+"""From a dense model to a compressed one, in memory."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import nn
+
+from impact.interface import Components, Kept, Method, Statistics
+
+
+def untie_embeddings(model: nn.Module) -> bool:
+    """Gives lm_head a weight of its own where it shares the embedding's, since only lm_head is compressed.
+
+    Returns whether the two were tied.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[operator]
+    tied = head is not None and head.weight is embedding.weight
+    if tied:
+        head.weight = nn.Parameter(embedding.weight.detach().clone())
+    model.config.tie_word_embeddings = False  # type: ignore[union-attr]
+    return tied
+
+
+def prepare_units(
+    method: Method, model: nn.Module, statistics: Mapping[str, Statistics]
+) -> Iterator[tuple[str, Components]]:
+    """Yields (unit name, components at full rank) in the model's order, one at a time: a caller caps and stores them.
+
+    statistics: module name -> its tensors. Raises ValueError naming the unit if its statistics are unusable.
+    """
+    cache: dict[int, object] = {}
+    for unit in method.units(model):
+        try:
+            yield unit.name, method.prepare(_linears(model, unit.modules), statistics.get(unit.name, {}), cache)
+        except ValueError as error:
+            raise ValueError(f"{unit.name}: {error}") from error
+
+
+def compress(
+    model: nn.Module,
+    method: Method,
+    components: Mapping[str, Components],
+    kept: Mapping[str, Kept],
+    statistics: Mapping[str, Statistics],
+) -> None:
+    """Replaces, in place, every unit that does not stay dense."""
+    for unit in method.units(model):
+        if kept[unit.name] is None:
+            continue
+        replacements = method.realise(
+            _linears(model, unit.modules), components[unit.name], kept[unit.name], statistics.get(unit.name, {})
+        )
+        for name, module in zip(unit.modules, replacements, strict=True):
+            model.set_submodule(name, module)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Every parameter, embeddings, norms and biases included, shared ones once: the paper's model size."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def _linears(model: nn.Module, names: tuple[str, ...]) -> list[nn.Linear]:
+    modules = [model.get_submodule(name) for name in names]
+    for name, module in zip(names, modules, strict=True):
+        if not isinstance(module, nn.Linear):
+            raise ValueError(
+                f"{name} is a {type(module).__name__}, not a dense Linear: is the model compressed already?"
+            )
+    return modules  # type: ignore[return-value]

@@ -1,0 +1,105 @@
+"""The layer interface: what every compression method is made of.
+
+A method says which statistics calibration must gather and which units of a model it compresses; then
+
+    prepare (once) -> allocate (once a ratio) -> realise
+
+`prepare` costs an eigendecomposition or an SVD and does not depend on the ratio, `allocate` turns the spectra of all
+units into what each keeps, `realise` builds the replacement modules. For a factorisation a unit is one Linear and what
+it keeps is a rank (impact.factorisation). For pruning (FLAP) a unit is an attention block or an MLP with the Linears
+it spans, its spectrum holds one importance a head or neuron, and what it keeps is an index set.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+Statistics = Mapping[str, Tensor]
+"""What calibration gathered for one module: tensor name (impact.calibration) -> tensor."""
+
+Kept = int | tuple[int, ...] | None
+"""What a unit keeps: a rank, an index set, or None where it stays dense."""
+
+Sensitivity = dict[str, dict[float, float]]
+"""Unit -> candidate parameter ratio -> perplexity with this unit alone truncated to it."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a method compresses as one piece: dotted names of the Linears it spans; the first one names the unit and
+    is the one whose statistics it reads."""
+
+    modules: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.modules[0]
+
+
+@dataclass(frozen=True)
+class RankRule:
+    """How much to keep: k percent of each spectrum's sum, or a fraction of the dense parameters.
+
+    Raises ValueError for a value outside (0, 100] or (0, 1].
+    """
+
+    kind: Literal["nuclear_norm", "parameter_ratio"]
+    value: float
+
+    def __post_init__(self) -> None:
+        name, top = {"nuclear_norm": ("keep ratio k", 100), "parameter_ratio": ("parameter ratio", 1)}[self.kind]
+        if not 0 < self.value <= top:
+            raise ValueError(f"{name} must lie in (0, {top}], got {self.value:g}")
+
+
+@dataclass
+class Components:
+    """A prepared unit: its importance spectrum and the tensors that any kept part is cut from.
+
+    spectrum: (d,), descending, at full length even where the tensors are capped. shape: (m, n) of the dense weight.
+    """
+
+    spectrum: Tensor
+    tensors: dict[str, Tensor]
+    shape: tuple[int, int]
+
+
+class Method(ABC):
+    """One compression method."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def statistics(self) -> frozenset[str]:
+        """Names of the statistics that `prepare` and `realise` read (impact.calibration.STATISTICS)."""
+
+    @abstractmethod
+    def units(self, model: nn.Module) -> list[Unit]:
+        """What it compresses in this model."""
+
+    @abstractmethod
+    def prepare(
+        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+    ) -> Components:
+        """Components of one unit; `cache` is shared by all units, so that work on a shared statistic is done once."""
+
+    @abstractmethod
+    def allocate(
+        self, rule: RankRule, components: Mapping[str, Components], sensitivity: Sensitivity | None
+    ) -> dict[str, Kept]:
+        """What each unit keeps. Raises ValueError for a rule that has no meaning for the method."""
+
+    @abstractmethod
+    def realise(
+        self, modules: Sequence[nn.Linear], components: Components, kept: Kept, statistics: Statistics
+    ) -> Sequence[nn.Module]:
+        """The replacement of each module of the unit, in the order of Unit.modules."""
+
+    def score(
+        self, model: nn.Module, components: Mapping[str, Components], perplexity: Callable[[nn.Module], float]
+    ) -> Sensitivity | None:
+        """Runs the model where allocation needs that (ASVD); None for the methods that don't."""
+        return None
