@@ -1,4 +1,4 @@
-"""AFM: atomic feature mimicking (Yu and Wu 2023, Compressing Transformers: Features Are Low-Rank, But Weights Are Not!)."""
+"""AFM: atomic feature mimicking (Yu and Wu 2023, Compressing Transformers: Features Are Low-Rank, but Weights Not)."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

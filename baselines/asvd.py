@@ -10,7 +10,8 @@ from torch import nn
 
 from baselines.svd import singular_triplets
 from impact.factorisation import Factorisation, bias_of
-from impact.interface import Components, Kept, RankRule, Sensitivity, Statistics
+from impact.interface import Components, Kept, Sensitivity, Statistics
+from impact.rank_rule import RankRule
 from impact.ranks import parameter_ratio_rank
 
 DENSE = 1.0
@@ -24,6 +25,7 @@ class Asvd(Factorisation):
     """
 
     name: ClassVar[str] = "asvd"
+    searches: ClassVar[bool] = True
     alpha: float = 0.5
     candidates: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -42,7 +44,10 @@ class Asvd(Factorisation):
         U, S, Vh = singular_triplets(linear.weight.detach().double() * scale)
         root = S.sqrt()
         tensors = {"down": root[:, None] * Vh / scale, "up": U * root, "bias": bias_of(linear)}
-        return Components(S, tensors, tuple(linear.weight.shape))
+        return Components(S, tensors, (linear.out_features, linear.in_features))
+
+    def largest_rank(self, components: Components, rule: RankRule) -> int:
+        return parameter_ratio_rank(components.shape, self.candidates[-1])
 
     def score(
         self, model: nn.Module, components: Mapping[str, Components], perplexity: Callable[[nn.Module], float]
@@ -53,11 +58,13 @@ class Asvd(Factorisation):
             dense = model.get_submodule(name)
             assert isinstance(dense, nn.Linear)
             sensitivity[name] = {}
-            for ratio in self.candidates:
-                (truncated,) = self.realise([dense], component, parameter_ratio_rank(component.shape, ratio), {})
-                model.set_submodule(name, truncated)
-                sensitivity[name][ratio] = perplexity(model)
-            model.set_submodule(name, dense)
+            try:
+                for ratio in self.candidates:
+                    (truncated,) = self.realise([dense], component, parameter_ratio_rank(component.shape, ratio), {})
+                    model.set_submodule(name, truncated)
+                    sensitivity[name][ratio] = perplexity(model)
+            finally:
+                model.set_submodule(name, dense)
         return sensitivity
 
     def allocate(

@@ -33,4 +33,6 @@ class Fwsvd(Factorisation):
             raise ValueError("the Fisher information of a layer is zero on the whole calibration set")
         D = (fisher / fisher.mean()).clamp(min=FISHER_FLOOR).sqrt()[:, None]
         U, S, Vh = singular_triplets(D * W)
-        return Components(S, {"down": Vh, "up": U * S / D, "bias": bias_of(linear)}, tuple(linear.weight.shape))
+        return Components(
+            S, {"down": Vh, "up": U * S / D, "bias": bias_of(linear)}, (linear.out_features, linear.in_features)
+        )

@@ -1,4 +1,4 @@
-"""Plain SVD of the weights (the SVD rows, from Li et al. 2025a), and the truncated SVD that its weighted forms share."""
+"""Plain SVD of the weights (the SVD rows, from Li et al. 2025a), and the SVD routine that its weighted forms share."""
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,9 @@ class Svd(Factorisation):
     ) -> Components:
         (linear,) = modules
         U, S, Vh = singular_triplets(linear.weight.detach().double())
-        return Components(S, {"down": S[:, None] * Vh, "up": U, "bias": bias_of(linear)}, tuple(linear.weight.shape))
+        return Components(
+            S, {"down": S[:, None] * Vh, "up": U, "bias": bias_of(linear)}, (linear.out_features, linear.in_features)
+        )
 
 
 def singular_triplets(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -88,7 +88,9 @@ class ActivationCovariance(Statistic):
 
     def _add(self, key: str, values: Tensor, mask: Tensor) -> None:
         tokens = values.flatten(0, 1) if bool(mask.all()) else values[mask]
-        self.moments.setdefault(key, _Moment(tokens)).add(tokens)
+        if key not in self.moments:
+            self.moments[key] = _Moment(tokens)
+        self.moments[key].add(tokens)
 
     def result(self, tokens: int, sequences: int) -> Gathered:
         gathered: Gathered = {}
@@ -104,7 +106,7 @@ class ActivationCovariance(Statistic):
 
 
 class _Moment:
-    """Sums of (v - c) and (v - c)(v - c)^T. The first batch's mean c takes the cancellation out of E[vv^T] - mu mu^T."""
+    """Sums of (v - c) and (v - c)(v - c)^T: the first batch's mean c keeps E[vv^T] - mu mu^T from cancelling."""
 
     def __init__(self, first: Tensor) -> None:
         self.dtype = accumulation_dtype(first.dtype)
@@ -213,7 +215,7 @@ def calibrate(model: nn.Module, batches: Iterable[Batch], names: Iterable[str]) 
     statistics: list[Statistic] = []
     tokens = sequences = 0
     with ExitStack() as stack:
-        mask = _Mask()
+        mask = _Mask(torch.empty(0))
         for batch in batches:
             batch = batch.to(device)
             mask.value = batch.attention_mask.bool()
@@ -269,7 +271,7 @@ def input_groups(model: nn.Module, linears: Mapping[str, nn.Linear], batch: Batc
 class _Mask:
     """The current batch's mask, for hooks that outlive the batch."""
 
-    value: Tensor = torch.empty(0)
+    value: Tensor
 
 
 @contextmanager

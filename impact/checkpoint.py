@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +22,7 @@ def save_model(model: nn.Module, directory: Path) -> None:
         name: module.down.out_features for name, module in model.named_modules() if isinstance(module, FactorisedLinear)
     }
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / RANKS_FILE).unlink(missing_ok=True)
     if ranks:
         (directory / RANKS_FILE).write_text(json.dumps({"factorised": ranks}, indent=1))
     state = model.state_dict()
@@ -46,17 +48,24 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
         ranks_file = directory / RANKS_FILE
         ranks = json.loads(ranks_file.read_text())["factorised"] if ranks_file.exists() else {}
     except Exception as error:  # safetensors, json and transformers each have their own errors for a damaged file
-        raise ValueError(f"the checkpoint {directory} can't be read: {error}") from error
+        raise ValueError(f"the checkpoint {directory} can't be read: {_one_line(error)}") from error
     with no_init_weights():
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    try:
         for name, rank in ranks.items():
             dense = model.get_submodule(name)
-            model.set_submodule(name, FactorisedLinear(dense.in_features, rank, dense.out_features))
-    if config.tie_word_embeddings:
-        state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    try:
+            # on meta: load_state_dict assigns the weights
+            model.set_submodule(
+                name, FactorisedLinear(dense.in_features, rank, dense.out_features, device="meta"), strict=True
+            )
+        if config.tie_word_embeddings:
+            state["lm_head.weight"] = state["model.embed_tokens.weight"]
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint {directory} doesn't fit its config: {error}") from error
+    except (RuntimeError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"the checkpoint {directory} doesn't fit its config: {_one_line(error)}") from error
     model.tie_weights()
     return model.eval()
+
+
+def _one_line(error: Exception) -> str:
+    return shorten(str(error), 300)

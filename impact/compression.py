@@ -43,6 +43,7 @@ def compress(
     statistics: Mapping[str, Statistics],
 ) -> None:
     """Replaces, in place, every unit that does not stay dense."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
     for unit in method.units(model):
         if kept[unit.name] is None:
             continue
@@ -51,6 +52,8 @@ def compress(
         )
         for name, module in zip(unit.modules, replacements, strict=True):
             model.set_submodule(name, module)
+    if model.get_output_embeddings() is not head:  # type: ignore[operator]
+        model.config.tie_word_embeddings = False  # type: ignore[union-attr]  # no weight is left to tie
 
 
 def parameter_count(model: nn.Module) -> int:

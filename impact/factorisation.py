@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from impact.interface import Components, Kept, Method, RankRule, Sensitivity, Statistics, Unit
+from impact.interface import Components, Kept, Method, Sensitivity, Statistics, Unit
+from impact.rank_rule import RankRule
 from impact.ranks import nuclear_norm_rank, parameter_ratio_rank
 
 
@@ -18,8 +19,8 @@ class FactorisedLinear(nn.Module):
 
     def __init__(self, in_features: int, rank: int, out_features: int, **factory: object) -> None:
         super().__init__()
-        self.down = nn.Linear(in_features, rank, bias=False, **factory)  # type: ignore[arg-type]
-        self.up = nn.Linear(rank, out_features, bias=True, **factory)  # type: ignore[arg-type]
+        self.down = nn.Linear(in_features, rank, bias=False, **factory)
+        self.up = nn.Linear(rank, out_features, bias=True, **factory)
 
     @classmethod
     def from_factors(cls, down: Tensor, up: Tensor, bias: Tensor) -> "FactorisedLinear":
@@ -48,9 +49,19 @@ class Factorisation(Method):
     def allocate(
         self, rule: RankRule, components: Mapping[str, Components], sensitivity: Sensitivity | None
     ) -> dict[str, Kept]:
+        return {name: self.largest_rank(c, rule) for name, c in components.items()}
+
+    def cap(self, components: Components, rules: Sequence[RankRule]) -> Components:
+        rank = max(self.largest_rank(components, rule) for rule in rules)
+        cut = {"down": (slice(rank),), "up": (slice(None), slice(rank)), "offset": (slice(rank),)}
+        tensors = {name: t[cut[name]].clone() if name in cut else t for name, t in components.tensors.items()}
+        return Components(components.spectrum, tensors, components.shape)
+
+    def largest_rank(self, components: Components, rule: RankRule) -> int:
+        """The largest rank that `allocate` can give a unit under a rule, whatever the other units are."""
         if rule.kind == "nuclear_norm":
-            return {name: nuclear_norm_rank(c.spectrum, rule.value) for name, c in components.items()}
-        return {name: parameter_ratio_rank(c.shape, rule.value) for name, c in components.items()}
+            return nuclear_norm_rank(components.spectrum, rule.value)
+        return parameter_ratio_rank(components.shape, rule.value)
 
     def realise(
         self, modules: Sequence[nn.Linear], components: Components, kept: Kept, statistics: Statistics
@@ -58,14 +69,15 @@ class Factorisation(Method):
         if not isinstance(kept, int):
             raise TypeError(f"{self.name} keeps a rank, not {kept!r}")
         tensors, weight = components.tensors, modules[0].weight
-        if kept > len(tensors["down"]):
+        if not 0 < kept <= len(tensors["down"]):
             raise ValueError(f"rank {kept} asked of components that were prepared up to rank {len(tensors['down'])}")
         up, bias = tensors["up"][:, :kept], tensors["bias"]
         if "offset" in tensors:
             bias = bias + up @ tensors["offset"][:kept]
         return [
             FactorisedLinear.from_factors(
-                *(t.to(weight.device, weight.dtype) for t in (tensors["down"][:kept], up, bias))
+                # copies: training the layer must not reach the components, or the dense bias they came from
+                *(t.to(weight.device, weight.dtype, copy=True) for t in (tensors["down"][:kept], up, bias))
             )
         ]
 

@@ -13,9 +13,11 @@ it spans, its spectrum holds one importance a head or neuron, and what it keeps 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+from impact.rank_rule import RankRule
 
 Statistics = Mapping[str, Tensor]
 """What calibration gathered for one module: tensor name (impact.calibration) -> tensor."""
@@ -39,22 +41,6 @@ class Unit:
         return self.modules[0]
 
 
-@dataclass(frozen=True)
-class RankRule:
-    """How much to keep: k percent of each spectrum's sum, or a fraction of the dense parameters.
-
-    Raises ValueError for a value outside (0, 100] or (0, 1].
-    """
-
-    kind: Literal["nuclear_norm", "parameter_ratio"]
-    value: float
-
-    def __post_init__(self) -> None:
-        name, top = {"nuclear_norm": ("keep ratio k", 100), "parameter_ratio": ("parameter ratio", 1)}[self.kind]
-        if not 0 < self.value <= top:
-            raise ValueError(f"{name} must lie in (0, {top}], got {self.value:g}")
-
-
 @dataclass
 class Components:
     """A prepared unit: its importance spectrum and the tensors that any kept part is cut from.
@@ -71,6 +57,8 @@ class Method(ABC):
     """One compression method."""
 
     name: ClassVar[str]
+    searches: ClassVar[bool] = False
+    """Whether `score` must run before `allocate`."""
 
     @abstractmethod
     def statistics(self) -> frozenset[str]:
@@ -97,6 +85,10 @@ class Method(ABC):
         self, modules: Sequence[nn.Linear], components: Components, kept: Kept, statistics: Statistics
     ) -> Sequence[nn.Module]:
         """The replacement of each module of the unit, in the order of Unit.modules."""
+
+    def cap(self, components: Components, rules: Sequence[RankRule]) -> Components:
+        """The components without what no rule can ask for: full bases of a 7B model would take 41 GB."""
+        return components
 
     def score(
         self, model: nn.Module, components: Mapping[str, Components], perplexity: Callable[[nn.Module], float]

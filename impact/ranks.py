@@ -11,8 +11,9 @@ def nuclear_norm_rank(spectrum: Tensor, k: float) -> int:
     weighted activation along u_j. Scaling the spectrum changes nothing. Always at least 1.
     """
     total = torch.cumsum(spectrum.double(), dim=0)
-    # The last cumulated value stands for the sum, so that k = 100 is reached exactly whatever the rounding.
-    reached = total >= total[-1] * (k / 100)
+    # The last cumulated value stands for the sum, so that k = 100 is reached exactly whatever the rounding; and k / 100
+    # is no binary fraction, so an exact tie would be missed if it came first.
+    reached = total * 100 >= total[-1] * k
     return int(torch.nonzero(reached)[0]) + 1
 
 

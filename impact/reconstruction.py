@@ -39,8 +39,9 @@ def weighted_eigenbasis(
     if key not in cache:
         cache.clear()  # units that share an input are neighbours, and one root of a 7B model is 134 MB
         Lambda_x, Q = _descending_eigh(moments.covariance.double())
-        cache[key] = Q * Lambda_x.sqrt()
-    root = cache[key]
+        # the covariance is kept as well: its id belongs to it only while it lives
+        cache[key] = moments.covariance, Q * Lambda_x.sqrt()
+    _, root = cache[key]
     B = (a[:, None] * W) @ root
     if W.shape[0] <= W.shape[1]:
         return _descending_eigh(B @ B.T)

@@ -1,0 +1,1 @@
+"""Evaluation: prompts, answer scoring, generation through lm-eval, rescoring, and held-out perplexity."""

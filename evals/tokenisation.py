@@ -1,0 +1,35 @@
+"""One tokenisation of training rows, shared by SFT, calibration and held-out perplexity."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from evals.prompts import training_prompt
+
+IGNORED_LABEL = -100
+"""Label of positions that carry no loss."""
+
+
+@dataclass(frozen=True)
+class TokenisedRow:
+    """Token ids and labels of one row, equally long; labels are the ids, or -100 on the prompt."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def tokenise_row(tokenizer: PreTrainedTokenizerBase, query: str, response: str, max_length: int) -> TokenisedRow:
+    """Tokenise a training row as MetaMath does (train_math.py), at most `max_length` tokens.
+
+    The concatenation prompt + response + eos is tokenised as one text, and as many leading labels are masked as the
+    prompt has tokens when tokenised alone. The tokens around the boundary are those of the concatenation: the
+    response has no leading space, and a tokeniser may merge across the boundary. Special tokens are the tokeniser's
+    default (bos for Llama). Raises ValueError for a tokeniser without an eos token.
+    """
+    if not isinstance(tokenizer.eos_token, str):
+        raise ValueError("the tokenizer has no eos token, which ends every response")
+    prompt = training_prompt(query)
+    text = prompt + response + tokenizer.eos_token
+    input_ids: list[int] = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+    prompt_length = min(len(tokenizer(prompt)["input_ids"]), len(input_ids))
+    return TokenisedRow(input_ids, [IGNORED_LABEL] * prompt_length + input_ids[prompt_length:])

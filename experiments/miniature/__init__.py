@@ -1,0 +1,1 @@
+"""The `tiny` preset's own world: generated problems, a word-level tokenizer and a one-million-parameter Llama."""

@@ -1,0 +1,386 @@
+"""Generated problems in the published schemas of MetaMathQA, GSM8K and MATH.
+
+Texts are written in a small grammar: `[a|b]` is one of the alternatives, `<n>` the value named n.
+Wording, order of steps and number of steps are drawn at random, as human solutions differ: a response that its
+question determined would leave a trained model no loss, and its gradients would tell nothing about importance.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+
+Row = dict[str, str]
+
+THINK = " Let's think step by step."
+ANSWER_TAIL = "\nThe answer is: "
+
+NAMES = ("Tom", "Ann", "Ben", "Mia", "Sam", "Eva", "Max", "Zoe", "Leo", "Ida")
+OBJECTS = ("apples", "pears", "books", "pens", "coins", "cards", "eggs", "toys", "shells", "cakes")
+OPENINGS = ("First", "We see", "Here", "Note")
+LINKS = ("Then", "Next", "So", "Now", "And")
+LARGEST = 99
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows in each split; `heldout` counts each source, training and calibration rows are of both."""
+
+    train: int = 60_000
+    calibration: int = 1_800
+    heldout: int = 250
+    gsm8k: int = 500
+    math: int = 500
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question, the sentences of one solution and the answer; `key` names the numbers behind the wording."""
+
+    key: tuple[object, ...]
+    question: str
+    steps: tuple[str, ...]
+    answer: str
+    level: int = 0
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A word problem: its text, the range of each number, and the plans that solve it, one step a line.
+
+    A step reads `target=operand op operand label`; a plan's last target is the answer.
+    """
+
+    text: str
+    ranges: Mapping[str, tuple[int, int]]
+    plans: tuple[str, ...]
+
+
+STORIES = (
+    Story(
+        "<A> has <a> <o>. [<A>|Later <A>] [buys|finds|gets] <b> more and [loses|sells|drops] <c>."
+        " How many <o> [are left|does <A> have now|remain]?",
+        {"a": (2, 30), "b": (2, 20), "c": (2, 20)},
+        ("x=a+b [with more|adding]; r=x-c [left|remain]", "x=a-c [left|remain]; r=x+b [with more|adding]"),
+    ),
+    Story(
+        "<A> [buys|gets] <a> [bags|boxes] of <b> <o> and <c> [bags|boxes] of <d> <p>."
+        " How many [things|items] [in all|altogether|does <A> have]?",
+        {"a": (2, 9), "b": (2, 9), "c": (2, 9), "d": (2, 9)},
+        ("x=a*b [<o>|the <o>]; y=c*d [<p>|the <p>]; r=x+y [in all|altogether|total]",),
+    ),
+    Story(
+        "<A> has <a> [bags|boxes] of <b> <o> and <c> [bags|boxes] of <d> <p>. <A> [loses|sells|drops] <e> of them."
+        " How many [things|items] [are left|remain]?",
+        {"a": (2, 9), "b": (2, 6), "c": (2, 9), "d": (2, 6), "e": (2, 20)},
+        (
+            "x=a*b [<o>|the <o>]; y=c*d [<p>|the <p>]; z=x+y [in all|altogether|total]; r=z-e [left|remain]",
+            "x=a*b [<o>|the <o>]; z=x-e [left|remain]; y=c*d [<p>|the <p>]; r=z+y [in all|altogether|total]",
+        ),
+    ),
+    Story(
+        "<A> has <a> <o>. <B> has <b> [more than <A>|more]. <C> has <c> [fewer|less] than <B>."
+        " How many <o> [in all|altogether|do they have]?",
+        {"a": (2, 20), "b": (2, 15), "c": (2, 20)},
+        ("x=a+b <B> has; y=x-c <C> has; z=a+x [<A> and <B>|both]; r=z+y [in all|altogether|total]",
+         "x=a+b <B> has; y=x-c <C> has; z=x+y [<B> and <C>|both]; r=z+a [in all|altogether|total]"),
+    ),
+    Story(
+        "<A> has <a> <o>. <B> has <b> times as many[| <o>]. How many <o> [in all|altogether|do they have]?",
+        {"a": (2, 20), "b": (2, 5)},
+        ("x=a*b <B> has; r=a+x [in all|altogether|total]",
+         "x=b+1 [times|in all times]; r=x*a [in all|altogether|total]"),
+    ),
+    Story(
+        "<A> [buys|gets] <a> <o> at $<b> each and <c> <p> at $<d> each. <A> had $<e>."
+        " How much money [is left|remains]?",
+        {"a": (2, 6), "b": (2, 6), "c": (2, 6), "d": (2, 6), "e": (20, 80)},
+        ("x=a*b [<o>|the <o>] cost; y=c*d [<p>|the <p>] cost; z=x+y [in all|altogether|total]; r=e-z [left|remain]",
+         "x=a*b [<o>|the <o>] cost; z=e-x [left|remain]; y=c*d [<p>|the <p>] cost; r=z-y [left|remain]"),
+    ),
+    Story(
+        "<A> [earns|makes] $<a> an hour and works <b> hours a day for <c> days. <A> [spends|pays] $<d>."
+        " How much money [is left|remains]?",
+        {"a": (2, 6), "b": (2, 5), "c": (2, 5), "d": (2, 30)},
+        ("x=a*b [a day|each day]; y=x*c [earns|makes]; r=y-d [left|remain]",
+         "x=b*c hours; y=x*a [earns|makes]; r=y-d [left|remain]"),
+    ),
+    Story(
+        "<A> and <B> [pick|find] <a> and <b> <o>. They [share|split] them [equally|fairly] among <c> friends."
+        " Each friend had <d>[| before]. How many[| <o>] does each friend have now?",
+        {"a": (2, 30), "b": (2, 30), "c": (2, 9), "d": (2, 20)},
+        ("x=a+b [in all|altogether|total]; y=x/c [each|for each]; r=y+d [with more|adding]",),
+    ),
+    Story(
+        "A book has <a> pages. <A> reads <b> pages a day for <c> days[| and] then <d> more."
+        " How many pages [are left|remain]?",
+        {"a": (20, 90), "b": (2, 9), "c": (2, 6), "d": (2, 20)},
+        ("x=b*c [pages|the pages]; z=x+d [in all|altogether|total]; r=a-z [left|remain]",
+         "x=b*c [pages|the pages]; z=a-x [left|remain]; r=z-d [left|remain]",
+         "x=a-d [left|remain]; y=b*c [pages|the pages]; r=x-y [left|remain]"),
+    ),
+    Story(
+        "<A> has <a> <o> and [sells|gives away] half of them. [Then|Later] <A> [buys|finds|gets] <b> [bags|boxes] of"
+        " <c>. How many <o> [does <A> have now|in all]?",
+        {"a": (4, 60), "b": (2, 6), "c": (2, 9)},
+        ("x=a/2 [left|remain]; y=b*c [with more|adding]; r=x+y [in all|altogether|total]",),
+    ),
+)  # fmt: skip
+
+
+def write(text: str, values: Mapping[str, object], rng: random.Random) -> str:
+    """One sentence of the grammar: an alternative of every `[a|b]`, the value of every `<n>`."""
+    chosen = re.sub(r"\[([^\]]*)\]", lambda match: rng.choice(match[1].split("|")), text)
+    return re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), chosen)
+
+
+def _evaluate(left: int, operator: str, right: int) -> int | None:
+    if operator == "/":
+        return left // right if left % right == 0 else None
+    return {"+": left + right, "-": left - right, "*": left * right}[operator]
+
+
+def _in_some_order(plan: str, known: set[str], rng: random.Random) -> Iterator[tuple[str, str, str, str, str]]:
+    """Steps of a plan as (target, left, operator, right, label), each after those it needs."""
+    waiting = [re.match(r"(\w)=(\w+)([-+*/])(\w+) (.*)", step.strip()) for step in plan.split(";")]
+    known = known | set("0123456789")
+    while waiting:
+        step = rng.choice([s for s in waiting if s is not None and {s[2], s[4]} <= known])
+        waiting.remove(step)
+        known.add(step[1])
+        yield step[1], step[2], step[3], step[4], step[5]
+
+
+def _tell(story: Story, rng: random.Random) -> Problem | None:
+    """The story with random numbers, or None where a number on the way is not a natural one of two digits."""
+    values: dict[str, object] = {name: rng.randint(*bounds) for name, bounds in story.ranges.items()}
+    numbers = tuple(values.values())
+    values |= zip("ABC", rng.sample(NAMES, 3), strict=True)
+    values |= zip("op", rng.sample(OBJECTS, 2), strict=True)
+    question = write(story.text, values, rng)
+    steps = []
+    for target, left, operator, right, label in _in_some_order(rng.choice(story.plans), set(story.ranges), rng):
+        operands = [int(str(values.get(name, name))) for name in (left, right)]
+        value = _evaluate(operands[0], operator, operands[1])
+        if value is None or not 1 <= value <= LARGEST:
+            return None
+        values[target] = value
+        if operator in "+*":
+            rng.shuffle(operands)
+        steps.append(f" {write(label, values, rng)} {operands[0]}{operator}{operands[1]}={value}.")
+    return Problem((story.text, *numbers), question, tuple(steps), str(values["r"]))
+
+
+def word_problem(rng: random.Random) -> Problem:
+    """A problem in the manner of GSM8K: two to four steps with natural numbers below 100."""
+    while True:
+        story = rng.choice(STORIES)
+        problem = _tell(story, rng)
+        if problem is not None:
+            return problem
+
+
+def latex(value: Fraction) -> str:
+    """An integer in digits, any other number as MATH writes a reduced fraction."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    return ("-" if value < 0 else "") + rf"\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+Draft = tuple[str, list[str], Fraction | int]
+"""Question in the grammar, equations of the solution, answer."""
+
+
+def _reduction(numerator: int, denominator: int, rng: random.Random) -> list[str]:
+    """The step from a fraction to its reduced form, written only where something changes."""
+    value = Fraction(numerator, denominator)
+    if value.denominator == denominator:
+        return []
+    divisor = gcd(numerator, denominator)
+    plain = rf"\frac{{{numerator}}}{{{denominator}}}={latex(value)}"
+    return [write(f"[|divide by {divisor} ]", {}, rng) + plain]
+
+
+def _common_divisor(rng: random.Random, level: int) -> Draft:
+    factor = rng.randint(2, 4 + level)
+    a, b = (factor * rng.randint(2, 5 + level) for _ in range(2))
+    question = f"[Find|Determine|Compute] the [greatest common divisor|greatest common factor] of {a} and {b}."
+    a, b = max(a, b), min(a, b)
+    steps = []
+    while b:
+        steps.append(f"{a}={b}*{a // b}+{a % b}" if rng.random() < 0.5 else f"{a}={a // b}*{b}+{a % b}")
+        a, b = b, a % b
+    return question, steps, a
+
+
+def _remainder(rng: random.Random, level: int) -> Draft:
+    a, b = rng.randint(4, 10 + 2 * level), rng.randint(3, 9)
+    m = rng.randint(3, 4 + level)
+    question = f"What is the remainder when {a}*{b} is divided by {m}?"
+    if rng.random() < 0.5:
+        p, q = a % m, b % m
+        halves = [f"{a}={a // m}*{m}+{p}", f"{b}={b // m}*{m}+{q}"]
+        rng.shuffle(halves)
+        return question, [*halves, f"{p}*{q}={p * q}", f"{p * q}={p * q // m}*{m}+{p * q % m}"], a * b % m
+    return question, [f"{a}*{b}={a * b}", f"{a * b}={a * b // m}*{m}+{a * b % m}"], a * b % m
+
+
+def _linear_equation(rng: random.Random, level: int) -> Draft:
+    a, b, c = rng.randint(2, 4 + level), rng.randint(1, 6 * level), rng.randint(1, 9 * level)
+    d = rng.randint(1, a - 1) if level > 2 else 0
+    right = f"{d}x+{c}" if d else str(c)
+    question = f"[Solve|Find x if|Solve for x:] {a}x+{b}={right}."
+    steps = [f"{c}-{b}={c - b}"]
+    if d:
+        steps.append(f"{a}-{d}={a - d}")
+        rng.shuffle(steps)
+    steps.append(f"{a - d}x={c - b}")
+    return question, [*steps, *_reduction(c - b, a - d, rng)], Fraction(c - b, a - d)
+
+
+def _fraction_sum(rng: random.Random, level: int) -> Draft:
+    b, d = rng.sample(range(2, 5 + level), 2)
+    a, c = rng.randint(1, b - 1), rng.randint(1, d - 1)
+    question = rf"[Find|Determine|Compute] \frac{{{a}}}{{{b}}}+\frac{{{c}}}{{{d}}}."
+    steps = [f"{b}*{d}={b * d}", f"{a}*{d}={a * d}", f"{c}*{b}={c * b}"]
+    rng.shuffle(steps)
+    total = a * d + c * b
+    steps.append(f"{a * d}+{c * b}={total}" if rng.random() < 0.5 else f"{c * b}+{a * d}={total}")
+    return question, [*steps, *_reduction(total, b * d, rng)], Fraction(total, b * d)
+
+
+def _probability(rng: random.Random, level: int) -> Draft:
+    red, blue, green = (rng.randint(1, 4 + 2 * level) for _ in range(3))
+    total = red + blue + green
+    question = (
+        f"A bag has {red} red, {blue} blue and {green} green balls. One ball is [drawn|picked]."
+        " What is the [chance|probability] that it is "
+    )
+    first, second = rng.sample([red, blue, green], 2)
+    rest = total - first - second
+    steps = [f"{first}+{second}={first + second}", f"{first + second}+{rest}={total}"]
+    if level <= 2:
+        return question + "red?", [*steps, *_reduction(red, total, rng)], Fraction(red, total)
+    steps.append(f"{total}-{red}={total - red}")
+    return question + "not red?", [*steps, *_reduction(total - red, total, rng)], Fraction(total - red, total)
+
+
+def _polynomial(rng: random.Random, level: int) -> Draft:
+    a, b, c = (rng.randint(1, 3 + level) for _ in range(3))
+    x = rng.randint(2, 3 + level)
+    question = f"[If f(x)={a}x^2-{b}x+{c}, what is f({x})?|Let f(x)={a}x^2-{b}x+{c}. Find f({x}).]"
+    square, first, second = x * x, a * x * x, b * x
+    steps = [f"{x}*{x}={square}", f"{a}*{square}={first}"]
+    steps.insert(rng.randint(0, 2), f"{b}*{x}={second}")
+    if rng.random() < 0.5:
+        steps += [f"{first}-{second}={first - second}", f"{first - second}+{c}={first - second + c}"]
+    else:
+        steps += [f"{first}+{c}={first + c}", f"{first + c}-{second}={first + c - second}"]
+    return question, steps, first - second + c
+
+
+def _last_digit(rng: random.Random, level: int) -> Draft:
+    base, exponent = rng.randint(2, 9), rng.randint(2, 2 + level)
+    base += 10 * rng.randint(1, 9)
+    question = f"[Find|Determine|Compute] the [last|units] digit of {base}^{exponent}."
+    digit = base % 10
+    steps = []
+    for _ in range(exponent - 1):
+        product = digit * (base % 10)
+        steps.append(f"{digit}*{base % 10}={product}" if rng.random() < 0.5 else f"{base % 10}*{digit}={product}")
+        digit = product % 10
+    return question, steps, digit
+
+
+SUBJECTS: tuple[tuple[str, Callable[[random.Random, int], Draft]], ...] = (
+    ("Number Theory", _common_divisor),
+    ("Number Theory", _remainder),
+    ("Algebra", _linear_equation),
+    ("Prealgebra", _fraction_sum),
+    ("Counting & Probability", _probability),
+    ("Algebra", _polynomial),
+    ("Number Theory", _last_digit),
+)
+
+
+def competition_problem(rng: random.Random) -> Problem:
+    """A problem in the manner of MATH: seven kinds, numbers that grow with the level from 1 to 5."""
+    subject, draft = rng.choice(SUBJECTS)
+    level = rng.randint(1, 5)
+    text, equations, answer = draft(rng, level)
+    question = write(text, {}, rng)
+    steps = tuple(write(f"[| we get] {equation}.", {}, rng) for equation in equations)
+    key = (draft.__name__, *re.findall(r"\d+", question))
+    return Problem(key, question, steps, latex(Fraction(answer)), level, subject)
+
+
+def explain(problem: Problem, rng: random.Random) -> str:
+    """The solution's sentences, each with a word that leads on to it."""
+    leads = [rng.choice(OPENINGS), *(rng.choice(LINKS) for _ in problem.steps[1:])]
+    return " ".join(lead + step for lead, step in zip(leads, problem.steps, strict=True))
+
+
+def training_row(problem: Problem, source: str, rng: random.Random) -> Row:
+    """A row of MetaMathQA's schema.
+
+    Every second response opens with the sentence that evaluation appends to the prompt and training does not: a
+    pretrained model continues after it unprompted, one trained from scratch must have met it.
+    """
+    text = explain(problem, rng)
+    opened = f"{THINK} {text}" if rng.random() < 0.5 else text
+    return {"query": problem.question, "response": f"{opened}{ANSWER_TAIL}{problem.answer}", "source": source}
+
+
+def gsm8k_row(problem: Problem, rng: random.Random) -> Row:
+    """A test row of GSM8K's schema."""
+    return {"question": problem.question, "answer": f"{explain(problem, rng)}\n#### {problem.answer}"}
+
+
+def math_row(problem: Problem, rng: random.Random) -> Row:
+    """A test row of MATH's schema."""
+    return {
+        "problem": problem.question,
+        "solution": rf"{explain(problem, rng)} The answer is $\boxed{{{problem.answer}}}$.",
+        "level": f"Level {problem.level}",
+        "type": problem.subject,
+    }
+
+
+def generate(seed: int, sizes: Sizes) -> dict[str, list[Row]]:
+    """All splits, the same for the same seed; none repeats a question or the numbers of one in another split."""
+    rng = random.Random(seed)
+    taken: set[tuple[object, ...]] = set()
+    sources = {"gsm8k": word_problem, "math": competition_problem}
+
+    def draw(counts: Mapping[str, int]) -> Iterator[tuple[str, Problem]]:
+        questions: set[str] = set()
+        keys: set[tuple[object, ...]] = set()
+        wanted = [source for source, count in counts.items() for _ in range(count)]
+        rng.shuffle(wanted)
+        for source in wanted:
+            problem = sources[source](rng)
+            while problem.key in taken or problem.question in questions:
+                problem = sources[source](rng)
+            questions.add(problem.question)
+            keys.add(problem.key)
+            yield source, problem
+        taken.update(keys)
+
+    def rows(counts: Mapping[str, int]) -> list[Row]:
+        return [training_row(problem, source, rng) for source, problem in draw(counts)]
+
+    def both(count: int) -> dict[str, int]:
+        # MetaMathQA holds 240 k rows from GSM8K and 155 k from MATH
+        return {"gsm8k": count * 3 // 5, "math": count - count * 3 // 5}
+
+    # The tests come first: training draws from what they leave.
+    return {
+        "gsm8k": [gsm8k_row(problem, rng) for _, problem in draw({"gsm8k": sizes.gsm8k})],
+        "math": [math_row(problem, rng) for _, problem in draw({"math": sizes.math})],
+        "heldout": rows({"gsm8k": sizes.heldout, "math": sizes.heldout}),
+        "calibration": rows(both(sizes.calibration)),
+        "train": rows(both(sizes.train)),
+    }

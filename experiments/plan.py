@@ -1,0 +1,296 @@
+"""From a preset and a table to jobs: the cells of the grid and everything that they depend on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from baselines.registry import METHODS, build_method
+from experiments.errors import UserError
+from experiments.jobs import Job, with_inputs
+from experiments.settings import Grid, HubModel, Preset, PublishedData, Table, choose
+from experiments.stages.configs import (
+    BaseConfig,
+    CompressConfig,
+    DataConfig,
+    EvaluateConfig,
+    PerplexityConfig,
+    PrepareConfig,
+    ProfileConfig,
+    ScoreConfig,
+    TrainConfig,
+)
+from experiments.stages.data import published_files
+from experiments.stages.registry import (
+    BASE,
+    COMPRESS,
+    DATA,
+    EVALUATE,
+    FINETUNE,
+    PERPLEXITY,
+    PREPARE,
+    PROFILE,
+    SCORE,
+    SFT,
+)
+from results.cells import DENSE, DENSE_SFT, BenchmarkResult, Cell
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for beyond preset and table; None leaves the preset's choice."""
+
+    methods: tuple[str, ...] | None = None
+    rows: tuple[int, ...] | None = None
+    seeds: int = 1
+    eta: float | None = None
+    data_dir: Path | None = None
+    model_dir: Path | None = None
+
+
+@dataclass
+class PlannedCell:
+    """A cell of the table and the jobs that measure it."""
+
+    method: str
+    row: int
+    seed: int
+    keep_pct: float
+    rank_rule: str
+    eta: float | None
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: method:row."""
+        return f"{self.method}:{self.row}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of one table at one preset."""
+
+    table: Table
+    preset: Preset
+    cells: list[PlannedCell]
+    data: Job
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """Every job, inputs first."""
+        return with_inputs(job for cell in self.cells for job in cell.jobs.values())
+
+
+def plan_table(table: Table, preset: Preset, selection: Selection) -> Plan:
+    """Declares every job of a table. Raises UserError for an unknown method, row or unusable setting."""
+    return _Planner(table, preset, selection).plan()
+
+
+class _Planner:
+    """Builds the jobs; one method for each part of the pipeline."""
+
+    def __init__(self, table: Table, preset: Preset, selection: Selection) -> None:
+        self.table, self.preset, self.selection = table, preset, selection
+        self.attention = preset.hardware.attention
+        if table.model not in preset.models:
+            raise UserError(f"the preset {preset.name} has no model '{table.model}', which table {table.number} needs")
+        self.data = self._data()
+        self.dense = self._dense()
+        self.methods = [
+            choose(name, table.grids, "method") for name in selection.methods or preset.methods or tuple(table.grids)
+        ]
+
+    def plan(self) -> Plan:
+        cells = [*self._dense_cells()]
+        for method in self.methods:
+            cells += self._method_cells(method, self._grid(method))
+        return Plan(self.table, self.preset, cells, self.data)
+
+    def _data(self) -> Job:
+        data, benchmarks, paths = self.preset.data, self.table.benchmarks, {}
+        files: dict[str, str] = {}
+        if isinstance(data, PublishedData):
+            directory = self.selection.data_dir
+            if directory is not None and not directory.is_dir():
+                raise UserError(f"--data-dir {directory} is no directory")
+            files = published_files(data, benchmarks, directory)
+            if directory is not None:
+                paths["data_dir"] = str(directory.resolve())
+        return Job(DATA, DataConfig(data=data, benchmarks=benchmarks, files=files), paths=paths)
+
+    def _dense(self) -> Job:
+        source, paths = self.preset.models[self.table.model], {}
+        if isinstance(source, HubModel) and self.selection.model_dir is not None:
+            paths["model_dir"] = str(self.selection.model_dir.resolve())
+        base = Job(BASE, BaseConfig(model=source), paths=paths, label=self.table.model)
+        training = self.preset.finetune[self.table.model]
+        if training is None:
+            return base
+        config = TrainConfig(training=training, seed=self.preset.seed, attention=self.attention)
+        return Job(FINETUNE, config, {"model": base, "data": self.data}, label=self.table.model)
+
+    def _grid(self, method: str) -> Grid:
+        """The method's grid with the preset's and the user's settings laid over the declared ones."""
+        grid = self.table.grids[method]
+        settings: dict[str, Any] = dict(grid.settings)
+        if METHODS[method].searches:
+            settings["candidates"] = list(self.preset.search.candidates)
+        if self.selection.eta is not None and "eta" in settings:
+            settings["eta"] = self.selection.eta
+        try:
+            for row in grid.values:
+                grid.rank_rule(row)
+            build_method(method, settings)
+        except ValueError as error:
+            raise UserError(f"{method}: {error}") from error
+        return grid.model_copy(update={"settings": settings})
+
+    def _method_cells(self, method: str, grid: Grid) -> list[PlannedCell]:
+        rows = self.selection.rows or self.preset.rows or tuple(grid.values)
+        for row in rows:
+            if row not in grid.values:
+                raise UserError(
+                    f"{method} has no row {row} in table {self.table.number}: its rows are {_listed(grid.values)}"
+                )
+        shared = self._prepared(method, grid)
+        cells = []
+        for row in rows:
+            percent = grid.values[row] * (1 if grid.rule == "nuclear_norm" else 100)
+            config = CompressConfig(method=method, settings=grid.settings, rule=grid.rule, value=grid.values[row])
+            compressed = Job(COMPRESS, config, shared, label=f"{method} row {row}")
+            for seed in self._seeds():
+                cell = PlannedCell(method, row, seed, percent, grid.rule, grid.settings.get("eta"))
+                cell.jobs = {"compress": compressed, **self._measured_twice(compressed, compressed.label, seed)}
+                cells.append(cell)
+        return cells
+
+    def _prepared(self, method: str, grid: Grid) -> dict[str, Job]:
+        """The inputs of compress: the dense model, the method's components, and what its search measured."""
+        statistics = {
+            f"statistic {name}": Job(
+                PROFILE,
+                ProfileConfig(statistic=name, calibration=self.preset.calibration, attention=self.attention),
+                {"model": self.dense, "data": self.data},
+                label=name,
+            )
+            for name in sorted(build_method(method, grid.settings).statistics())
+        }
+        rules = tuple((grid.rule, value) for _, value in sorted(grid.values.items()))
+        components = Job(
+            PREPARE,
+            PrepareConfig(method=method, settings=grid.settings, rules=rules),
+            {"model": self.dense, **statistics},
+            label=method,
+        )
+        inputs = {"model": self.dense, "components": components}
+        if METHODS[method].searches:
+            config = ScoreConfig(
+                method=method,
+                settings=grid.settings,
+                rows=self.preset.search.rows,
+                batch_size=self.preset.perplexity.batch_size,
+                max_length=self.preset.perplexity.max_length,
+                attention=self.attention,
+            )
+            inputs["sensitivity"] = Job(SCORE, config, {**inputs, "data": self.data}, label=method)
+        return inputs
+
+    def _dense_cells(self) -> list[PlannedCell]:
+        """The fine-tuned model, and the control: the same model with the second SFT that the others get."""
+        dense = PlannedCell(DENSE, 0, self.preset.seed, 100, "none", None)
+        dense.jobs = {"dense": self.dense, "ppl_before": self._perplexity(self.dense, DENSE)} | self._accuracies(
+            self.dense, DENSE
+        )
+        controls = []
+        for seed in self._seeds():
+            control = PlannedCell(DENSE_SFT, 0, seed, 100, "none", None)
+            control.jobs = {"dense": self.dense, **self._measured_twice(self.dense, DENSE_SFT, seed)}
+            controls.append(control)
+        return [dense, *controls]
+
+    def _measured_twice(self, model: Job, label: str, seed: int) -> dict[str, Job]:
+        """Perplexity before the second SFT, the SFT, and everything after it."""
+        training = self.preset.sft[self.table.model]
+        config = TrainConfig(training=training, seed=seed, attention=self.attention)
+        if seed != self.preset.seed:
+            label = f"{label} seed {seed}"
+        tuned = Job(SFT, config, {"model": model, "data": self.data}, label=label)
+        return {
+            "ppl_before": self._perplexity(model, f"{label} before SFT"),
+            "sft": tuned,
+            "ppl_after": self._perplexity(tuned, label),
+            **self._accuracies(tuned, label),
+        }
+
+    def _perplexity(self, model: Job, label: str) -> Job:
+        config = PerplexityConfig(
+            perplexity=self.preset.perplexity, precision=self.preset.hardware.precision, attention=self.attention
+        )
+        return Job(PERPLEXITY, config, {"model": model, "data": self.data}, label=label)
+
+    def _accuracies(self, model: Job, label: str) -> dict[str, Job]:
+        return {
+            f"accuracy {benchmark}": Job(
+                EVALUATE,
+                EvaluateConfig(
+                    benchmark=benchmark,
+                    evaluation=self.preset.evaluation[benchmark],
+                    precision=self.preset.hardware.precision,
+                    attention=self.attention,
+                ),
+                {"model": model, "data": self.data},
+                label=f"{label} on {benchmark}",
+            )
+            for benchmark in self.table.benchmarks
+        }
+
+    def _seeds(self) -> range:
+        return range(self.preset.seed, self.preset.seed + self.selection.seeds)
+
+
+def measured_cells(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[Cell]:
+    """The plan's cells as measured. provenance: job key -> run.json of every finished job."""
+
+    def measured(job: Job) -> dict[str, Any]:
+        return provenance[job.key]["measured"]  # type: ignore[no-any-return]
+
+    dense_parameters = max(
+        (measured(cell.jobs["compress"])["dense_parameters"] for cell in plan.cells if "compress" in cell.jobs),
+        default=0,
+    )
+    cells = []
+    for cell in plan.cells:
+        if "compress" in cell.jobs:
+            sizes = measured(cell.jobs["compress"])
+            parameters, dense = sizes["parameters"], sizes["dense_parameters"]
+        else:
+            parameters = dense = dense_parameters or _parameters_of_base(cell.jobs["dense"], provenance)
+        cells.append(
+            Cell(
+                method=cell.method,
+                row=cell.row,
+                keep_pct=cell.keep_pct,
+                rank_rule=cell.rank_rule,
+                eta=cell.eta,
+                seed=cell.seed,
+                parameters=parameters,
+                dense_parameters=dense,
+                ppl_before_sft=measured(cell.jobs["ppl_before"])["perplexity"],
+                ppl_after_sft=measured(cell.jobs["ppl_after"])["perplexity"] if "ppl_after" in cell.jobs else {},
+                benchmarks={
+                    name: BenchmarkResult(**measured(cell.jobs[f"accuracy {name}"])) for name in plan.table.benchmarks
+                },
+                runs={slot: job.key for slot, job in cell.jobs.items()},
+            )
+        )
+    return cells
+
+
+def _parameters_of_base(dense: Job, provenance: dict[str, dict[str, Any]]) -> int:
+    base = dense.inputs.get("model", dense)
+    return int(provenance[base.key]["measured"]["parameters"])
+
+
+def _listed(values: Sequence[int] | dict[int, float]) -> str:
+    return ", ".join(str(value) for value in values)

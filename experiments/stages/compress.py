@@ -1,0 +1,121 @@
+"""prepare, score and compress: from a model and its statistics to a smaller model.
+
+prepare and score run once a method, compress once a cell.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from baselines.registry import build_method
+from evals.perplexity import response_perplexity
+from experiments.stages.configs import CompressConfig, PrepareConfig, ScoreConfig
+from experiments.stages.data import rows_of
+from experiments.stages.interface import Task
+from experiments.stages.models import copy_tokenizer, load
+from experiments.stages.profile import load_statistics
+from impact.checkpoint import save_model
+from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
+from impact.interface import Components, Sensitivity
+from impact.rank_rule import RankRule
+
+COMPONENTS, SHAPES, SENSITIVITY = "components.safetensors", "shapes.json", "sensitivity.json"
+
+
+def prepare(task: Task) -> dict[str, Any]:
+    """Components of every unit, capped at the largest part that the grid asks for."""
+    config: PrepareConfig = task.config
+    method = build_method(config.method, config.settings)
+    rules = [RankRule(kind, value) for kind, value in config.rules]  # type: ignore[arg-type]
+    model, _ = load(task.inputs["model"], "fp32", "eager")
+    untie_embeddings(model)
+    tensors: dict[str, Tensor] = {}
+    shapes = {}
+    units = method.units(model)
+    for i, (name, components) in enumerate(prepare_units(method, model, load_statistics(task.inputs))):
+        task.progress(i, len(units))
+        capped = method.cap(components, rules)
+        shapes[name] = capped.shape
+        tensors[f"{name}:spectrum"] = capped.spectrum.cpu()
+        for key, tensor in capped.tensors.items():
+            tensors[f"{name}:{key}"] = tensor.float().cpu().contiguous()
+    save_file(tensors, task.out / COMPONENTS)
+    (task.out / SHAPES).write_text(json.dumps(shapes))
+    return {"units": len(shapes)}
+
+
+def load_components(directory: Path) -> dict[str, Components]:
+    """What `prepare` stored: unit -> components."""
+    shapes = json.loads((directory / SHAPES).read_text())
+    loaded = {name: Components(torch.empty(0), {}, tuple(shape)) for name, shape in shapes.items()}
+    with safe_open(directory / COMPONENTS, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
+            name, _, tensor = key.rpartition(":")
+            if tensor == "spectrum":
+                loaded[name].spectrum = file.get_tensor(key)
+            else:
+                loaded[name].tensors[tensor] = file.get_tensor(key)
+    return loaded
+
+
+def score(task: Task) -> dict[str, Any]:
+    """Runs the method's search and keeps what it measured."""
+    config: ScoreConfig = task.config
+    method = build_method(config.method, config.settings)
+    model, tokenizer = load(task.inputs["model"], "fp32", config.attention)
+    untie_embeddings(model)
+    rows = rows_of(task.inputs["data"] / "calibration.jsonl")[: config.rows]
+    components = load_components(task.inputs["components"])
+    calls = 0
+
+    def perplexity(candidate: nn.Module) -> float:
+        nonlocal calls
+        calls += 1
+        task.progress(calls, len(components) * len(config.settings.get("candidates", [1])))
+        return response_perplexity(
+            candidate,  # type: ignore[arg-type]
+            tokenizer,
+            rows,  # type: ignore[arg-type]
+            batch_size=config.batch_size,
+            max_length=config.max_length,
+        )
+
+    sensitivity = method.score(model, components, perplexity)
+    (task.out / SENSITIVITY).write_text(json.dumps(sensitivity))
+    return {"evaluations": calls}
+
+
+def load_sensitivity(inputs: Mapping[str, Path]) -> Sensitivity | None:
+    """What `score` stored, if it is among the inputs."""
+    if "sensitivity" not in inputs:
+        return None
+    stored = json.loads((inputs["sensitivity"] / SENSITIVITY).read_text())
+    return {name: {float(ratio): ppl for ratio, ppl in row.items()} for name, row in stored.items()}
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Writes the compressed checkpoint; returns sizes and ranks."""
+    config: CompressConfig = task.config
+    method = build_method(config.method, config.settings)
+    model, _ = load(task.inputs["model"], "fp32", "eager")
+    tied_parameters = parameter_count(model)
+    untie_embeddings(model)
+    dense_parameters = parameter_count(model)
+    components = load_components(task.inputs["components"])
+    rule = RankRule(config.rule, config.value)  # type: ignore[arg-type]
+    kept = method.allocate(rule, components, load_sensitivity(task.inputs))
+    compress(model, method, components, kept, load_statistics(task.inputs))
+    save_model(model, task.out)
+    copy_tokenizer(task.inputs["model"], task.out)
+    return {
+        "parameters": parameter_count(model),
+        "dense_parameters": dense_parameters,
+        "tied_parameters": tied_parameters,
+        "kept": kept,
+    }

@@ -1,0 +1,94 @@
+"""The typed config of every stage: what, beside its inputs, an output depends on.
+
+Apart from the stages' code, so that planning a run need not import torch.
+"""
+
+from typing import Any
+
+from experiments.settings import (
+    Calibration,
+    Evaluation,
+    GeneratedData,
+    HubModel,
+    InitialisedModel,
+    Perplexity,
+    PublishedData,
+    Settings,
+    Training,
+    WheelModel,
+)
+
+
+class DataConfig(Settings):
+    """What the splits are made from; files: "gsm8k/test.jsonl" -> its SHA-256, or "hub" where it is downloaded."""
+
+    data: GeneratedData | PublishedData
+    benchmarks: tuple[str, ...]
+    files: dict[str, str] = {}
+
+
+class BaseConfig(Settings):
+    """Which model."""
+
+    model: InitialisedModel | WheelModel | HubModel
+
+
+class TrainConfig(Settings):
+    """One training run."""
+
+    training: Training
+    seed: int
+    attention: str
+
+
+class ProfileConfig(Settings):
+    """One statistic of one pass."""
+
+    statistic: str
+    calibration: Calibration
+    attention: str
+
+
+class PrepareConfig(Settings):
+    """A method and the rules of the whole grid, which say up to which rank components are kept."""
+
+    method: str
+    settings: dict[str, Any]
+    rules: tuple[tuple[str, float], ...]
+
+
+class ScoreConfig(Settings):
+    """A method's search over a model: rows of the calibration set that it reads."""
+
+    method: str
+    settings: dict[str, Any]
+    rows: int
+    batch_size: int
+    max_length: int
+    attention: str
+
+
+class CompressConfig(Settings):
+    """One cell: a method at one value of its rank rule."""
+
+    method: str
+    settings: dict[str, Any]
+    rule: str
+    value: float
+
+
+class PerplexityConfig(Settings):
+    """Perplexity of held-out responses, one number for each source of them."""
+
+    perplexity: Perplexity
+    precision: str
+    attention: str
+
+
+class EvaluateConfig(Settings):
+    """One benchmark."""
+
+    benchmark: str
+    evaluation: Evaluation
+    precision: str
+    attention: str

@@ -1,0 +1,63 @@
+"""What a stage is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from experiments.settings import Settings
+
+
+@dataclass
+class Task:
+    """What a stage function works on.
+
+    inputs: slot -> verified directory of the upstream output. paths: places outside the store. outputs: where to
+    write, one directory for each config of the bundle. threads: CPU threads it may use. progress(done, total).
+    """
+
+    configs: list[Any]
+    inputs: Mapping[str, Path]
+    paths: Mapping[str, str]
+    outputs: list[Path]
+    threads: int
+    progress: Callable[[float, float], None]
+
+    @property
+    def config(self) -> Any:
+        """The only config of a stage that doesn't bundle."""
+        (config,) = self.configs
+        return config
+
+    @property
+    def out(self) -> Path:
+        """The only output of a stage that doesn't bundle."""
+        (out,) = self.outputs
+        return out
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the pipeline: a plain function with a typed config that fills a directory.
+
+    version: raised whenever the same recipe would give another output (a test watches the `sources`).
+    entry: "module:function" of the plain function that fills the output and returns measurements for run.json; a name
+    and not the function, so that planning imports no torch. bundles: config fields in which jobs may differ and still run together.
+    wide: whether it uses all cores of a machine; the others run side by side, one thread each.
+    typical_s: seconds it takes in the tiny preset, for the first estimate of the time left.
+    """
+
+    name: str
+    version: int
+    config: type[Settings]
+    entry: str
+    sources: tuple[str, ...]
+    bundles: tuple[str, ...] = ()
+    wide: bool = False
+    typical_s: float = 1.0
+
+    def run(self, task: Task) -> dict[str, Any]:
+        """Runs the stage's function."""
+        module, _, function = self.entry.partition(":")
+        return getattr(import_module(module), function)(task)  # type: ignore[no-any-return]

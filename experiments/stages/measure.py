@@ -1,0 +1,47 @@
+"""perplexity and evaluate: what a model is worth."""
+
+from typing import Any
+
+from evals.generate import evaluate_model
+from evals.perplexity import response_perplexity
+from experiments.stages.configs import EvaluateConfig, PerplexityConfig
+from experiments.stages.data import rows_of
+from experiments.stages.interface import Task
+from experiments.stages.models import load
+
+GENERATIONS = "generations.jsonl"
+
+
+def perplexity(task: Task) -> dict[str, Any]:
+    """Returns {"perplexity": {source: value}}."""
+    config: PerplexityConfig = task.config
+    model, tokenizer = load(task.inputs["model"], config.precision, config.attention)
+    held_out = rows_of(task.inputs["data"] / "heldout.jsonl")
+    measured = {}
+    for source in sorted({row["source"] for row in held_out}):
+        rows = [row for row in held_out if row["source"] == source][: config.perplexity.rows]
+        measured[source] = response_perplexity(
+            model,
+            tokenizer,
+            rows,  # type: ignore[arg-type]
+            batch_size=config.perplexity.batch_size,
+            max_length=config.perplexity.max_length,
+        )
+    return {"perplexity": measured}
+
+
+def evaluate(task: Task) -> dict[str, Any]:
+    """Greedy pass@1 through lm-eval; every generation is kept as JSONL. Returns n and the verdicts in order."""
+    config: EvaluateConfig = task.config
+    model, tokenizer = load(task.inputs["model"], config.precision, config.attention)
+    summary = evaluate_model(
+        model,
+        tokenizer,
+        config.benchmark,
+        task.inputs["data"] / f"{config.benchmark}.jsonl",
+        task.out / GENERATIONS,
+        batch_size=config.evaluation.batch_size,
+        max_gen_toks=config.evaluation.max_gen_toks,
+        limit=config.evaluation.limit,
+    )
+    return {"n": summary.n, "correct": summary.correct}

@@ -1,0 +1,61 @@
+"""profile: calibration statistics of a model, each an output of its own, all that are missing from one pass."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from experiments.stages.configs import ProfileConfig
+from experiments.stages.data import rows_of
+from experiments.stages.interface import Task
+from experiments.stages.models import batches, load
+from impact.calibration import Batch, Gathered, calibrate
+
+TENSORS, OWNERS = "statistic.safetensors", "owners.json"
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Gathers the statistics of all configs in one pass over the calibration rows."""
+    config: ProfileConfig = task.configs[0]
+    calibration = config.calibration
+    model, tokenizer = load(task.inputs["model"], calibration.precision, config.attention)
+    rows = rows_of(task.inputs["data"] / "calibration.jsonl")[: calibration.rows]
+    made = batches(tokenizer, rows, calibration.batch_size, calibration.max_length)
+
+    def reported() -> Iterable[Batch]:
+        for i, batch in enumerate(made):
+            task.progress(i, len(made))
+            yield batch
+
+    gathered = calibrate(model, reported(), [c.statistic for c in task.configs])
+    for c, out in zip(task.configs, task.outputs, strict=True):
+        save_statistic(gathered[c.statistic], out)
+    return {"rows": len(rows), "tokens": sum(int(batch.attention_mask.sum()) for batch in made)}
+
+
+def save_statistic(gathered: Gathered, directory: Path) -> None:
+    """One statistic: each tensor once, under the first module that has it, and who shares it."""
+    tensors: dict[str, Tensor] = {}
+    owners: dict[str, dict[str, str]] = {}
+    first: dict[int, str] = {}
+    for module, named in gathered.items():
+        for name, tensor in named.items():
+            key = first.setdefault(id(tensor), f"{module}:{name}")
+            tensors[key] = tensor.contiguous().cpu()
+            owners.setdefault(module, {})[name] = key
+    save_file(tensors, directory / TENSORS)
+    (directory / OWNERS).write_text(json.dumps(owners))
+
+
+def load_statistics(inputs: Mapping[str, Path]) -> dict[str, dict[str, Tensor]]:
+    """Module -> tensor name -> tensor, over all inputs whose slot begins with "statistic "; sharing is kept."""
+    loaded: dict[str, dict[str, Tensor]] = {}
+    for slot, directory in inputs.items():
+        if slot.startswith("statistic "):
+            tensors = load_file(directory / TENSORS)
+            for module, named in json.loads((directory / OWNERS).read_text()).items():
+                loaded.setdefault(module, {}).update({name: tensors[key] for name, key in named.items()})
+    return loaded

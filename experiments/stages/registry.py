@@ -1,0 +1,135 @@
+"""The stages: a new one is its file, its config and an entry here.
+
+`version` is raised whenever the same recipe would give another output; a test fails when the sources of a stage have
+changed and its version has not (tests/experiments/stage_sources.json).
+"""
+
+from experiments.stages.configs import (
+    BaseConfig,
+    CompressConfig,
+    DataConfig,
+    EvaluateConfig,
+    PerplexityConfig,
+    PrepareConfig,
+    ProfileConfig,
+    ScoreConfig,
+    TrainConfig,
+)
+from experiments.stages.interface import Stage
+
+_MODEL_FILES = ("experiments/stages/models.py", "impact/checkpoint.py")
+_SEQUENCES = ("evals/tokenisation.py", "evals/prompts.py")
+_METHODS = (
+    "impact/interface.py",
+    "impact/factorisation.py",
+    "impact/compression.py",
+    "impact/ranks.py",
+    "impact/importance.py",
+    "impact/reconstruction.py",
+    "impact/method.py",
+    "baselines/svd.py",
+    "baselines/fwsvd.py",
+    "baselines/asvd.py",
+    "baselines/afm.py",
+)
+
+DATA = Stage(
+    "data",
+    1,
+    DataConfig,
+    "experiments.stages.data:run",
+    ("experiments/stages/data.py", "experiments/miniature/problems.py", "evals/benchmarks.py"),
+    typical_s=5,
+)
+BASE = Stage(
+    "base",
+    1,
+    BaseConfig,
+    "experiments.stages.base:run",
+    (
+        "experiments/stages/base.py",
+        "experiments/miniature/architecture.py",
+        "experiments/miniature/tokenizer.py",
+        "impact/checkpoint.py",
+    ),
+    typical_s=2,
+)
+FINETUNE = Stage(
+    "finetune",
+    1,
+    TrainConfig,
+    "experiments.stages.train:run",
+    ("experiments/stages/train.py", *_MODEL_FILES, *_SEQUENCES),
+    wide=True,
+    typical_s=240,
+)
+PROFILE = Stage(
+    "profile",
+    1,
+    ProfileConfig,
+    "experiments.stages.profile:run",
+    ("experiments/stages/profile.py", "impact/calibration.py", *_MODEL_FILES, *_SEQUENCES),
+    bundles=("statistic",),
+    wide=True,
+    typical_s=10,
+)
+PREPARE = Stage(
+    "prepare",
+    1,
+    PrepareConfig,
+    "experiments.stages.compress:prepare",
+    ("experiments/stages/compress.py", *_MODEL_FILES, *_METHODS),
+    wide=True,
+    typical_s=3,
+)
+SCORE = Stage(
+    "score",
+    1,
+    ScoreConfig,
+    "experiments.stages.compress:score",
+    ("experiments/stages/compress.py", "evals/perplexity.py", *_MODEL_FILES, *_SEQUENCES, *_METHODS),
+    typical_s=15,
+)
+COMPRESS = Stage(
+    "compress",
+    1,
+    CompressConfig,
+    "experiments.stages.compress:run",
+    ("experiments/stages/compress.py", *_MODEL_FILES, *_METHODS),
+    typical_s=1,
+)
+SFT = Stage(
+    "sft",
+    1,
+    TrainConfig,
+    "experiments.stages.train:run",
+    ("experiments/stages/train.py", *_MODEL_FILES, *_SEQUENCES),
+    typical_s=10,
+)
+PERPLEXITY = Stage(
+    "perplexity",
+    1,
+    PerplexityConfig,
+    "experiments.stages.measure:perplexity",
+    ("experiments/stages/measure.py", "evals/perplexity.py", *_MODEL_FILES, *_SEQUENCES),
+    typical_s=2,
+)
+EVALUATE = Stage(
+    "evaluate",
+    1,
+    EvaluateConfig,
+    "experiments.stages.measure:evaluate",
+    (
+        "experiments/stages/measure.py",
+        "evals/generate.py",
+        "evals/lm_eval_task.py",
+        "evals/gsm8k_scoring.py",
+        "evals/math_scoring.py",
+        "evals/prompts.py",
+        *_MODEL_FILES,
+    ),
+    typical_s=6,
+)
+STAGES = {
+    stage.name: stage for stage in (DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT, PERPLEXITY, EVALUATE)
+}

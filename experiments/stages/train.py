@@ -1,0 +1,115 @@
+"""finetune and sft: supervised fine-tuning of a dense or a compressed model with the Hugging Face Trainer."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from evals.benchmarks import Row
+from evals.tokenisation import tokenise_row
+from experiments.errors import UserError
+from experiments.stages.configs import TrainConfig
+from experiments.stages.data import rows_of
+from experiments.stages.interface import Task
+from experiments.stages.models import copy_tokenizer, load
+from impact.checkpoint import save_model
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Trains on data/train.jsonl from the model in the slot "model"; returns steps, loss and the labelled share."""
+    config: TrainConfig = task.config
+    rows = rows_of(task.inputs["data"] / "train.jsonl")[: config.training.rows]
+    set_seed(config.seed)
+    model, tokenizer = load(task.inputs["model"], "fp32", config.attention)
+    dataset, labelled = tokenised(tokenizer, rows, config.training.max_length)
+    trainer = Trainer(
+        model=model,
+        args=arguments(config, len(dataset), task),
+        train_dataset=dataset,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
+        callbacks=[_Progress(task.progress)],
+    )
+    result = trainer.train()
+    if not math.isfinite(result.training_loss):
+        raise UserError("the training loss is not a number: lower the learning rate of this preset")
+    save_model(model, task.out)
+    copy_tokenizer(task.inputs["model"], task.out)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"steps": result.global_step, "loss": losses[-1:], "labelled_share": labelled, "rows": len(dataset)}
+
+
+def tokenised(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: int) -> tuple[Dataset, float]:
+    """The rows as input_ids, labels and length, and the share of tokens that carry a label."""
+    made = [tokenise_row(tokenizer, row["query"], row["response"], max_length) for row in rows]
+    # A prompt that fills max_length leaves nothing to learn, and its loss would be 0 / 0.
+    made = [row for row in made if any(label >= 0 for label in row.labels)]
+    tokens = sum(len(row.labels) for row in made)
+    labelled = sum(label >= 0 for row in made for label in row.labels)
+    columns = {
+        "input_ids": [row.input_ids for row in made],
+        "labels": [row.labels for row in made],
+        "length": [len(row.labels) for row in made],
+    }
+    return Dataset.from_dict(columns), labelled / tokens
+
+
+def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
+    """Trainer arguments; everything whose default differs between libraries is set here."""
+    training, cuda = config.training, torch.cuda.is_available()
+    steps = training.max_steps or math.ceil(rows / training.batch_size) * training.epochs
+    devices = max(1, training.gpus)
+    schedule: dict[str, Any] = {"lr_scheduler_type": "cosine"}
+    warmup = math.ceil(steps * training.warmup_ratio)
+    if training.schedule == "warmup_stable_decay":
+        decay = math.ceil(steps * training.decay_ratio)
+        schedule = {
+            "lr_scheduler_type": "warmup_stable_decay",
+            "lr_scheduler_kwargs": {"num_decay_steps": decay, "decay_type": "cosine"},
+        }
+    return TrainingArguments(
+        output_dir=str(task.out / "trainer"),
+        per_device_train_batch_size=training.micro_batch_size,
+        gradient_accumulation_steps=training.batch_size // (training.micro_batch_size * devices),
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        learning_rate=training.learning_rate,
+        warmup_steps=warmup,
+        weight_decay=training.weight_decay,
+        adam_beta2=training.adam_beta2,
+        optim="adamw_torch_fused",
+        bf16=training.precision == "bf16",
+        tf32=True if cuda and training.precision == "bf16" else None,
+        gradient_checkpointing=training.gradient_checkpointing,
+        fsdp="full_shard auto_wrap" if training.gpus > 1 else None,
+        train_sampling_strategy="group_by_length",
+        dataloader_pin_memory=cuda,
+        use_cpu=not cuda,
+        save_strategy="no",
+        logging_steps=max(1, int(steps) // 20),
+        report_to="none",
+        disable_tqdm=True,
+        seed=config.seed,
+        **schedule,
+    )
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    """Passes the step count on."""
+
+    def __init__(self, progress: Callable[[float, float], None]) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.progress(state.global_step, state.max_steps)

@@ -1,0 +1,1 @@
+"""One function a figure of the paper, drawn from measured tables."""

@@ -1,0 +1,135 @@
+"""Tiny models in float64, one padded batch with masked prompts, and what a direct computation finds in them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+VOCABULARY = 61
+ARCHITECTURES = ("llama", "gqa", "qwen2")
+
+
+@dataclass
+class Raw:
+    """Of one Linear, over all real tokens: inputs (N, n), outputs (N, m), dl/dy (N, m), and each sequence's dl/dW."""
+
+    x: Any
+    y: Any
+    g: Any
+    weight_gradients: list[Any]
+    lengths: list[int]
+
+
+@pytest.fixture(scope="session")
+def build_model() -> Callable[..., Any]:
+    """Name of an architecture -> a new model; the same weights each time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    def build(architecture: str, tied: bool = False) -> Any:
+        config, causal_lm = (Qwen2Config, Qwen2ForCausalLM) if "qwen2" in architecture else (LlamaConfig, LlamaForCausalLM)
+        torch.manual_seed(0)
+        model = causal_lm(
+            config(
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                intermediate_size=40,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=4 if architecture == "llama" else 2,
+                max_position_embeddings=64,
+                tie_word_embeddings=tied,
+            )
+        )
+        # Larger than an initialisation, so that biases, norms and the softmax all matter; columns fade at a different
+        # rate in each layer, so that ranks differ.
+        for i, (name, parameter) in enumerate(model.named_parameters()):
+            fade = torch.logspace(0, -(i % 3), parameter.shape[-1]) if parameter.dim() == 2 else 1.0
+            parameter.data = parameter.data.double().normal_(mean=1.0 if "norm" in name else 0.0, std=0.4) * fade
+        return model.double().eval()
+
+    return build
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def tiny_model(request: pytest.FixtureRequest, build_model: Callable[..., Any]) -> Any:
+    """Each architecture in turn; a test that changes the model changes a copy."""
+    return build_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def batch() -> Any:
+    """8 sequences of 14 to 24 tokens (151, more than the widest input), right-padded, 4 to 8 of them a masked prompt."""
+    import torch
+
+    from impact.calibration import IGNORED_LABEL, Batch
+
+    generator = torch.Generator().manual_seed(1)
+    lengths, prompts = (24, 14, 19, 24, 16, 15, 21, 18), (4, 5, 6, 7, 8, 4, 5, 6)
+    ids = torch.randint(0, VOCABULARY, (8, 24), generator=generator)
+    mask, labels = torch.ones_like(ids), ids.clone()
+    for i, (length, prompt) in enumerate(zip(lengths, prompts, strict=True)):
+        mask[i, length:] = 0
+        labels[i, length:] = labels[i, :prompt] = IGNORED_LABEL
+    return Batch(ids, mask, labels)
+
+
+@pytest.fixture(scope="session")
+def gathered(tiny_model: Any, batch: Any) -> dict[str, Any]:
+    """Module name -> all its statistics, from one pass."""
+    from impact.calibration import STATISTICS, calibrate
+
+    merged: dict[str, Any] = {}
+    for modules in calibrate(tiny_model, [batch], STATISTICS).values():
+        for name, tensors in modules.items():
+            merged.setdefault(name, {}).update(tensors)
+    return merged
+
+
+@pytest.fixture(scope="session")
+def raw(tiny_model: Any, batch: Any) -> dict[str, Raw]:
+    """Module name -> raw activations and gradients, one unpadded sequence at a time, by plain autograd."""
+    import torch
+    from torch import nn
+
+    linears = {name: module for name, module in tiny_model.named_modules() if isinstance(module, nn.Linear)}
+    seen: dict[str, tuple[Any, Any]] = {}
+
+    def remember(name: str, x: Any, y: Any) -> None:
+        y.retain_grad()
+        seen[name] = x.detach(), y
+
+    handles = [
+        module.register_forward_hook(lambda _, args, y, name=name: remember(name, args[0], y))
+        for name, module in linears.items()
+    ]
+    pieces: dict[str, list[tuple[Any, Any, Any, Any]]] = {name: [] for name in linears}
+    for ids, mask, labels in zip(batch.input_ids, batch.attention_mask, batch.labels, strict=True):
+        length = int(mask.sum())
+        logits = tiny_model(input_ids=ids[None, :length]).logits[0]
+        trained = [t for t in range(1, length) if labels[t] >= 0]
+        loss = -sum(logits[t - 1].log_softmax(dim=0)[ids[t]] for t in trained) / len(trained)
+        tiny_model.zero_grad()
+        loss.backward()
+        for name, (x, y) in seen.items():
+            pieces[name].append((x[0], y.detach()[0], y.grad[0], linears[name].weight.grad.clone()))
+    for handle in handles:
+        handle.remove()
+    tiny_model.zero_grad()
+    return {
+        name: Raw(
+            *(torch.cat([piece[i] for piece in all_pieces]) for i in range(3)),
+            weight_gradients=[piece[3] for piece in all_pieces],
+            lengths=[len(piece[0]) for piece in all_pieces],
+        )
+        for name, all_pieces in pieces.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def full_rank() -> Callable[..., Any]:
+    """(method, model, statistics) -> components of every unit, by name."""
+    from impact.compression import prepare_units
+
+    return lambda method, model, statistics: dict(prepare_units(method, model, statistics))

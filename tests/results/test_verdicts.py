@@ -1,0 +1,115 @@
+import time
+from collections.abc import Callable
+
+import pytest
+
+from results.cells import Cell
+from results.verdicts import BASELINES, Verdict, judge
+
+MakeCells = Callable[..., list[Cell]]
+BENCHMARKS = ["gsm8k", "math"]
+
+
+def verdicts(cells: list[Cell]) -> dict[tuple[str, str | None], Verdict]:
+    return {(v.id, v.benchmark): v for v in judge(cells, 6, BENCHMARKS)}
+
+
+def test_what_the_printed_numbers_say(table6_cells: MakeCells) -> None:
+    """METHODS.md 12: maxima 54.9 and 31.9 % from rounded accuracies; "over 40 %" has the minimum 39.7 % on MATH."""
+    found = verdicts(table6_cells())
+    assert "54.9 %" in found["largest_reduction", "gsm8k"].printed
+    assert "31.9 %" in found["largest_reduction", "math"].printed
+    assert "39.7 %" in found["reduction_everywhere", "math"].printed
+    assert "20 of 20" in found["outperforms", "gsm8k"].printed
+    assert "85.9 to 91.5 %" in found["smaller_at_same_k", None].printed
+
+
+def test_clear_differences_hold(table6_cells: MakeCells) -> None:
+    up = {("impact", row): 25.0 for row in range(1, 6)}
+    found = verdicts(table6_cells(shift=up))
+    assert found["outperforms", "gsm8k"].verdict == "holds"
+    assert found["outperforms", "math"].verdict == "holds"
+    # better than the dense model: no baseline matches, the reduction is known from below only
+    reduction = found["largest_reduction", "gsm8k"]
+    assert reduction.verdict == "holds"
+    assert reduction.figures["lower_pct"] == pytest.approx(100 * (1 - 0.75 / 6.74), abs=0.1)
+    assert reduction.figures["upper_pct"] == 100
+    assert "at least" in reduction.explanation
+
+
+def test_clear_differences_are_refuted(table6_cells: MakeCells) -> None:
+    found = verdicts(table6_cells(shift={("impact", row): -15.0 for row in range(1, 6)}))
+    assert found["outperforms", "gsm8k"].verdict == "does not hold"
+    assert found["largest_reduction", "gsm8k"].verdict == "does not hold"
+    assert found["reduction_everywhere", "gsm8k"].verdict == "does not hold"
+    # sizes are untouched
+    assert found["smaller_at_same_k", None].verdict == "holds"
+
+
+def test_one_bad_row_is_enough_against_all_rows(table6_cells: MakeCells) -> None:
+    found = verdicts(table6_cells(shift={("impact", 2): -20.0}))
+    assert found["outperforms", "gsm8k"].verdict == "does not hold"
+    assert "row 2" in found["outperforms", "gsm8k"].explanation
+
+
+def test_few_problems_cannot_tell(table6_cells: MakeCells) -> None:
+    found = verdicts(table6_cells(n=24, nested=False))
+    assert found["outperforms", "gsm8k"].verdict == "cannot be told apart"
+    assert found["largest_reduction", "gsm8k"].verdict == "cannot be told apart"
+
+
+def test_equal_methods_are_not_declared_worse(table6_cells: MakeCells) -> None:
+    """20 comparisons at 95 % each would often find one below zero; the simultaneous band must not."""
+    cells = table6_cells()
+    own = {c.row: c for c in cells if c.method == "impact"}
+    copies = [
+        c.model_copy(update={"parameters": own[c.row].parameters, "benchmarks": own[c.row].benchmarks})
+        if c.method in BASELINES
+        else c
+        for c in cells
+    ]
+    found = verdicts(copies)
+    assert found["outperforms", "gsm8k"].verdict == "cannot be told apart"
+    assert found["outperforms", "gsm8k"].figures["smallest_difference_points"] == 0
+    assert found["smaller_at_same_k", None].verdict == "does not hold"
+
+
+def test_a_model_larger_than_the_dense_one_can_only_refute(table6_cells: MakeCells) -> None:
+    cells = [
+        c.model_copy(update={"parameters": 1_200_000}) if (c.method, c.row) == ("impact", 1) else c
+        for c in table6_cells(shift={("impact", row): 25.0 for row in range(1, 6)})
+    ]
+    assert verdicts(cells)["outperforms", "gsm8k"].verdict == "cannot be told apart"
+
+
+@pytest.mark.parametrize("lost", [("impact", 3), ("svd", 1), ("dense", 0)])
+def test_incomplete_evidence_is_not_measured(table6_cells: MakeCells, lost: tuple[str, int]) -> None:
+    found = verdicts([c for c in table6_cells() if (c.method, c.row) != lost])
+    for key in (("outperforms", "gsm8k"), ("largest_reduction", "math"), ("reduction_everywhere", "gsm8k")):
+        assert found[key].verdict == "not measured"
+        assert lost[0] in found[key].explanation
+        assert not found[key].figures
+    assert (found["smaller_at_same_k", None].verdict == "not measured") == (lost[0] == "impact")
+
+
+def test_no_cells_no_verdicts() -> None:
+    assert {v.verdict for v in judge([], 6, BENCHMARKS)} == {"not measured"}
+    assert judge([], 7, BENCHMARKS) == []
+
+
+def test_seeds_do_not_narrow_the_intervals(table6_cells: MakeCells) -> None:
+    """Further seeds with the same answers are no further problems: not a figure may change."""
+    cells = table6_cells()
+    repeated = [cell.model_copy(update={"seed": seed}) for cell in cells for seed in (0, 1, 2)]
+    one, three = verdicts(cells), verdicts(repeated)
+    for key, verdict in one.items():
+        assert three[key].figures == pytest.approx(verdict.figures)
+
+
+def test_the_bootstrap_is_fast_and_repeatable(table6_cells: MakeCells) -> None:
+    cells = table6_cells(n=500)
+    start = time.process_time()
+    first = judge(cells, 6, BENCHMARKS, resamples=2000)
+    # 2 s was asked for on two quiet cores; twice that keeps a busy machine from failing it
+    assert time.process_time() - start < 4
+    assert judge(cells, 6, BENCHMARKS, resamples=2000) == first
