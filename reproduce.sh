@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Measures the tables and figures of the IMPACT paper. The first call sets up .venv; see ./reproduce.sh --help.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=$here/.venv
+
+fail() { echo "reproduce.sh: $*" >&2; exit 2; }
+
+find_python() {
+    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
+        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "needs Python 3.11, 3.12 or 3.13 with the venv module (set PYTHON=/path/to/python)"
+}
+
+# The stamp holds the checksum of what was installed, so that a changed lock or a broken-off set-up is made good.
+install() {
+    local wanted
+    wanted=$(cat "$here/requirements.lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
+    [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && return
+    echo "setting up $venv (once; one to three minutes)" >&2
+    [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv" || fail "can't make a virtual environment in $venv"
+    rm -f "$venv/installed"
+    local torch=() log=$venv/install.log
+    # A machine without an NVIDIA driver gets the CPU build: the default one brings gigabytes of CUDA libraries.
+    command -v nvidia-smi >/dev/null || torch=(--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
+    {
+        "$venv/bin/python" -m pip install --progress-bar off "${torch[@]}" torch==2.13.0 uv==0.13.9 &&
+            "$venv/bin/uv" pip install --python "$venv/bin/python" -r "$here/requirements.lock" &&
+            "$venv/bin/uv" pip install --python "$venv/bin/python" --no-deps --editable "$here"
+    } >"$log" 2>&1 || { tail -n 5 "$log" >&2; fail "the installation failed; all of its output is in $log"; }
+    echo "$wanted" >"$venv/installed"
+}
+
+# Plain glibc malloc hands memory back after every operation and threads spin against each other: both cost a small
+# model on a CPU most of its speed (docs/assumptions.md).
+export MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184
+export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
+export IMPACT_COMMAND="./reproduce.sh $*"
+
+install
+if [ "${1:-}" = test ]; then
+    shift
+    cd "$here" && exec "$venv/bin/python" -m pytest "$@"
+fi
+[ $# -gt 0 ] || set -- --help
+exec "$venv/bin/python" -m experiments "$@"
