@@ -140,7 +140,7 @@ def _reproduce(options: argparse.Namespace, name: str) -> None:
     if options.dry_run:
         from experiments.estimate import show_estimate
 
-        return show_estimate(plan, missing, console, options)
+        return show_estimate(plan, missing, options.store, console)
     with store.locked():
         damaged = [(job, store.damage(job, content=False)) for job in missing if store.directory(job).exists()]
         for job, wrong in damaged:

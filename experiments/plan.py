@@ -1,6 +1,5 @@
 """From a preset and a table to jobs: the cells of the grid and everything that they depend on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -150,9 +149,8 @@ class _Planner:
         rows = self.selection.rows or self.preset.rows or tuple(grid.values)
         for row in rows:
             if row not in grid.values:
-                raise UserError(
-                    f"{method} has no row {row} in table {self.table.number}: its rows are {_listed(grid.values)}"
-                )
+                rows_there = ", ".join(str(there) for there in grid.values)
+                raise UserError(f"{method} has no row {row} in table {self.table.number}: its rows are {rows_there}")
         shared = self._prepared(method, grid)
         cells = []
         for row in rows:
@@ -253,7 +251,7 @@ def measured_cells(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[Ce
     """The plan's cells as measured. provenance: job key -> run.json of every finished job."""
 
     def measured(job: Job) -> dict[str, Any]:
-        return provenance[job.key]["measured"]  # type: ignore[no-any-return]
+        return provenance[job.key]["measured"]
 
     dense_parameters = max(
         (measured(cell.jobs["compress"])["dense_parameters"] for cell in plan.cells if "compress" in cell.jobs),
@@ -290,7 +288,3 @@ def measured_cells(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[Ce
 def _parameters_of_base(dense: Job, provenance: dict[str, dict[str, Any]]) -> int:
     base = dense.inputs.get("model", dense)
     return int(provenance[base.key]["measured"]["parameters"])
-
-
-def _listed(values: Sequence[int] | dict[int, float]) -> str:
-    return ", ".join(str(value) for value in values)

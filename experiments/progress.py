@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Iterable
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -32,9 +31,7 @@ class Progress:
             self.live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self.live:
             self.live.stop()
 
@@ -60,11 +57,8 @@ class Progress:
             if not self.live:
                 done = self.total - len(self.waiting)
                 what = f"{jobs[0].stage.name} {', '.join(job.label for job in jobs)}".strip()
-                self.console.print(
-                    f"[{done}/{self.total}] {what}  {taken:.1f} s  ({_clock(self.left())} left)",
-                    markup=False,
-                    highlight=False,
-                )
+                line = f"[{done}/{self.total}] {what}  {taken:.1f} s  ({_clock(self.left())} left)"
+                self.console.print(line, markup=False, soft_wrap=True)
 
     def left(self) -> float:
         """Estimated seconds until the end: each stage's mean so far, or what it takes in the tiny preset."""

@@ -23,10 +23,8 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
     notes = list(provenance[plan.data.key]["measured"]["notes"].values()) + _notes(plan, provenance)
     table, verdicts = write_table(cells, plan.table.number, plan.table.benchmarks, about, out, notes)
     figures = write_size_accuracy(table, plan.table.number, plan.table.benchmarks, about, out)
-    console.print(
-        f"Table {plan.table.number}, measured at preset {plan.preset.name} on {about['model']}; printed: the paper's numbers for its own model",
-        markup=False,
-    )
+    heading = f"Table {plan.table.number}, measured at preset {plan.preset.name} on {about['model']};"
+    console.print(f"{heading} printed: the paper's numbers for its own model", markup=False)
     console.print(render_terminal(table))
     for verdict in verdicts:
         line = Text(f"{verdict.verdict}: ", style=OUTCOME_STYLES[verdict.verdict])
@@ -38,21 +36,19 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
 def _about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:
     last = max(provenance.values(), key=lambda run: str(run["started"]))
     first = min(str(run["started"]) for run in provenance.values())
-    commits = sorted(
-        {str(run["git"]["commit"])[:12] + ("+changes" if run["git"]["dirty"] else "") for run in provenance.values()}
-    )
+    commits = {f"{run['git']['commit']}"[:12] + "+changes" * run["git"]["dirty"] for run in provenance.values()}
     hardware = last["hardware"]
+    gpu = f", {hardware['gpu']}" if hardware["gpu"] else ""
     return {
         "preset": plan.preset.name,
         "model": _model_name(plan),
         "date": str(last["started"])[:10],
         "command": command,
-        "commits": ", ".join(commits),
+        "commits": ", ".join(sorted(commits)),
         "measured": f"{first} to {last['started']}",
         "work": f"{sum(run['wall_s'] for run in provenance.values()) / 60:.1f} minutes of stages",
         "peak memory of a stage": f"{max(run['peak_memory_mb'] for run in provenance.values()) / 1024:.2f} GiB",
-        "hardware": f"{hardware['cores']} cores, {hardware['cpu']}"
-        + (f", {hardware['gpu']}" if hardware["gpu"] else ""),
+        "hardware": f"{hardware['cores']} cores, {hardware['cpu']}{gpu}",
         "packages": ", ".join(f"{name} {version}" for name, version in last["packages"].items()),
     }
 

@@ -115,23 +115,16 @@ def load_schedule(path: str) -> Schedule:
     items = []
     for bundle in bundles(jobs[key] for key in stored["missing"]):
         stage = bundle[0].stage
+        upstream = {up.key: up for job in bundle for up in job.inputs.values()}
+        gpus = min(stored["gpus"], max(1, _training_gpus(bundle[0])))
         items.append(
             Item(
-                name="_".join([stage.name, bundle[0].id]),
+                name=f"{stage.name}_{bundle[0].id}",
                 jobs=bundle,
-                inputs=sorted(
-                    {
-                        str(store.stamp(up))
-                        for job in bundle
-                        for up in job.inputs.values()
-                        if up.key in stored["missing"]
-                    }
-                ),
+                inputs=[str(store.stamp(up)) for key, up in sorted(upstream.items()) if key in stored["missing"]],
                 outputs=[str(store.stamp(job)) for job in bundle],
                 threads=stored["cores"] if stage.wide else 1,
-                gpus=min(stored["gpus"], max(1, _training_gpus(bundle[0])))
-                if stage.name not in ("data", "base")
-                else 0,
+                gpus=gpus if "model" in bundle[0].inputs else 0,
             )
         )
     return Schedule(store, items)

@@ -33,18 +33,19 @@ class GeneratedData(Settings):
 
 
 class PublishedData(Settings):
-    """The real sets, from local files (--data-dir) or the hub; row counts of None take everything.
+    """The real sets, from local files (--data-dir) or the hub.
 
-    train: which training rows, and how many of each. Where a benchmark has no test file, `test_from_train` rows are
-    held out of its training file, and the result says so.
+    train: how many training rows of each set, at most; calibration and held-out rows are taken from the same sets and
+    are not trained on. test: how many test problems, all where a benchmark is not named; a benchmark without a test
+    file is tested on that many rows held out of its training file, and the result says so.
     """
 
     source: Literal["published"]
     seed: int
-    train: dict[str, int | None]
+    train: dict[str, int]
     calibration: int
     heldout: int
-    test: dict[str, int | None]
+    test: dict[str, int]
 
 
 class InitialisedModel(Settings):
@@ -65,15 +66,25 @@ class WheelModel(Settings):
     about: str
     package: str
     requirement: str
-    dtype: str
+
+
+class Shape(Settings):
+    """A Llama's dimensions, so that a run can be planned before its weights are at hand."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+    vocabulary: int
 
 
 class HubModel(Settings):
-    """A model on the Hugging Face hub, or a local directory given with --model-dir."""
+    """A model on the Hugging Face hub, or a local directory of the same name under --model-dir."""
 
     source: Literal["hub"]
     repository: str
     revision: str
+    shape: Shape
 
 
 class Training(Settings):
@@ -107,7 +118,6 @@ class Calibration(Settings):
     batch_size: int
     max_length: int
     precision: Literal["fp32", "bf16"]
-    seed: int
 
 
 class Evaluation(Settings):

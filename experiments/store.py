@@ -76,7 +76,7 @@ class Store:
 
     def provenance(self, job: Job) -> dict[str, Any]:
         """The job's run.json."""
-        return json.loads((self.directory(job) / PROVENANCE).read_text())  # type: ignore[no-any-return]
+        return json.loads((self.directory(job) / PROVENANCE).read_text())
 
     @contextmanager
     def writing(self, job: Job) -> Iterator[Path]:

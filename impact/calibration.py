@@ -153,10 +153,9 @@ class InputMagnitude(Statistic):
         self.sums: dict[str, Tensor] = {}
 
     def on_input(self, group: str, x: Tensor, mask: Tensor) -> None:
-        weights = mask / mask.sum(dim=1, keepdim=True)
-        total = torch.einsum(
-            "btn,bt->n", x.abs().to(accumulation_dtype(x.dtype)), weights.to(accumulation_dtype(x.dtype))
-        )
+        x = x.abs().to(accumulation_dtype(x.dtype))
+        weights = mask.to(x.dtype) / mask.sum(dim=1, keepdim=True)
+        total = torch.einsum("btn,bt->n", x, weights)
         self.sums[group] = self.sums[group] + total.double() if group in self.sums else total.double()
 
     def result(self, tokens: int, sequences: int) -> Gathered:

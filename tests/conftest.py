@@ -28,7 +28,8 @@ def build_model() -> Callable[..., Any]:
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     def build(architecture: str, tied: bool = False) -> Any:
-        config, causal_lm = (Qwen2Config, Qwen2ForCausalLM) if "qwen2" in architecture else (LlamaConfig, LlamaForCausalLM)
+        qwen2 = architecture == "qwen2"
+        config, causal_lm = (Qwen2Config, Qwen2ForCausalLM) if qwen2 else (LlamaConfig, LlamaForCausalLM)
         torch.manual_seed(0)
         model = causal_lm(
             config(
@@ -60,7 +61,7 @@ def tiny_model(request: pytest.FixtureRequest, build_model: Callable[..., Any]) 
 
 @pytest.fixture(scope="session")
 def batch() -> Any:
-    """8 sequences of 14 to 24 tokens (151, more than the widest input), right-padded, 4 to 8 of them a masked prompt."""
+    """8 right-padded sequences with masked prompts: 151 tokens, more than any layer has inputs or outputs."""
     import torch
 
     from impact.calibration import IGNORED_LABEL, Batch

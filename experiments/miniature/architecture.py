@@ -26,6 +26,8 @@ def tiny_llama_config(
         max_position_embeddings=max_position_embeddings,
         # tied embeddings would have to be untied before lm_head can be compressed
         tie_word_embeddings=False,
+        # 1/sqrt(hidden_size); Llama's 0.02 is meant for wide models and trains this one markedly slower
+        initializer_range=hidden_size**-0.5,
         bos_token_id=bos_token_id,
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,

@@ -60,7 +60,7 @@ def wheel_file(source: WheelModel) -> Path:
 
 def _from_wheel(source: WheelModel) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     file = wheel_file(source)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=getattr(torch, source.dtype))
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
 
 

@@ -24,7 +24,7 @@ class DataConfig(Settings):
 
     data: GeneratedData | PublishedData
     benchmarks: tuple[str, ...]
-    files: dict[str, str] = {}
+    files: dict[str, str]
 
 
 class BaseConfig(Settings):

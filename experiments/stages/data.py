@@ -88,12 +88,12 @@ def _published(data: PublishedData, config: DataConfig, directory: Path | None) 
     splits: Splits = {"train": [], "calibration": [], "heldout": []}
     for name in config.benchmarks:
         if f"{name}/test.jsonl" in config.files:
-            splits[name] = _read(name, "test", directory)[: data.test[name]]
+            splits[name] = _read(name, "test", directory)[: data.test.get(name)]
     for name, limit in data.train.items():
         rows = _read(name, "train", directory)
         random.Random(f"{data.seed} {name}").shuffle(rows)
         if name in config.benchmarks and name not in splits:
-            held_out = data.test[name]
+            held_out = data.test.get(name)
             if held_out is None:
                 raise UserError(f"{name} has no test file here: the preset must say how many training rows to test on")
             splits[name], rows = rows[:held_out], rows[held_out:]
@@ -102,7 +102,7 @@ def _published(data: PublishedData, config: DataConfig, directory: Path | None) 
         splits["heldout"] += sft[: data.heldout]
         splits["calibration"] += sft[data.heldout : data.heldout + share]
         rest = sft[data.heldout + share :]
-        splits["train"] += rest if limit is None else rest[:limit]
+        splits["train"] += rest[:limit]
     for name in ("calibration", "train"):
         random.Random(data.seed).shuffle(splits[name])
     return splits

@@ -43,7 +43,8 @@ class Stage:
 
     version: raised whenever the same recipe would give another output (a test watches the `sources`).
     entry: "module:function" of the plain function that fills the output and returns measurements for run.json; a name
-    and not the function, so that planning imports no torch. bundles: config fields in which jobs may differ and still run together.
+    and not the function, so that planning need not import transformers.
+    bundles: config fields in which jobs may differ and still run together.
     wide: whether it uses all cores of a machine; the others run side by side, one thread each.
     typical_s: seconds it takes in the tiny preset, for the first estimate of the time left.
     """
@@ -60,4 +61,4 @@ class Stage:
     def run(self, task: Task) -> dict[str, Any]:
         """Runs the stage's function."""
         module, _, function = self.entry.partition(":")
-        return getattr(import_module(module), function)(task)  # type: ignore[no-any-return]
+        return getattr(import_module(module), function)(task)

@@ -105,7 +105,7 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
     )
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
+class _Progress(TrainerCallback):
     """Passes the step count on."""
 
     def __init__(self, progress: Callable[[float, float], None]) -> None:

@@ -1,0 +1,183 @@
+"""`--dry-run`: every job that would run, what it would cost on GPUs, and what is missing here.
+
+Costs are counted from the model's real shapes (meta device) and printed sizes, against the rates below; they are
+estimates to plan a cluster allocation with, not measurements.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table as Grid
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experiments.jobs import Job
+from experiments.plan import Plan
+from experiments.settings import HubModel, PublishedData, Shape
+from impact.compression import parameter_count
+from results.printed import printed_table
+
+# One A100-80GB, and what of its peak such work reaches.
+BF16_FLOPS, FP32_FLOPS, FP64_FLOPS = 312e12 * 0.4, 19.5e12 * 0.9, 9.7e12 * 0.5
+BANDWIDTH = 2.0e12 * 0.4
+TOKENS_PER_ROW = 250  # of MetaMathQA under Llama's tokenizer; the paper's profiling times agree with it
+TOKENS_PER_ANSWER = {"gsm8k": 200, "math": 400}
+ROWS = {"metamath": 395_000, "gsm8k": 7_473, "math": 7_500}
+TEST_PROBLEMS = {"gsm8k": 1319, "math": 5000}
+STORED_BYTES = 4  # of a parameter in a checkpoint: float32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """GPUs that a job holds, hours that it holds them, and gigabytes that it leaves."""
+
+    gpus: int
+    hours: float
+    disk_gb: float
+
+
+def meta_model(shape: Shape) -> nn.Module:
+    """The model without storage."""
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        tie_word_embeddings=False,
+    )
+    with torch.device("meta"):
+        return LlamaForCausalLM(config)
+
+
+class Estimator:
+    """Costs of the jobs of one plan on a hub model."""
+
+    def __init__(self, plan: Plan, source: HubModel) -> None:
+        self.plan = plan
+        model = meta_model(source.shape)
+        self.dense = parameter_count(model)
+        self.linears = [m.weight.shape for m in model.modules() if isinstance(m, nn.Linear)]
+        printed = printed_table(plan.table.number)
+        self.printed = {
+            (str(row["method"]), int(row["row"])): float(row["model_size_b"]) * 1e9
+            for row in printed.to_dict("records")
+        }
+
+    def cost(self, job: Job) -> Cost:
+        """The estimate for one job."""
+        return getattr(self, f"_{job.stage.name}")(job)
+
+    def parameters(self, job: Job) -> float:
+        """Size of the model that a job reads or writes; a compressed one's from the printed table."""
+        if job.stage.name == "compress":
+            method, row = job.label.split(" row ")
+            return self.printed.get((method, int(row)), float(self.dense))
+        return self.parameters(job.inputs["model"]) if "model" in job.inputs else float(self.dense)
+
+    def _data(self, job: Job) -> Cost:
+        return Cost(0, 0.1, 1)
+
+    def _base(self, job: Job) -> Cost:
+        return Cost(0, 0.1, self.dense * STORED_BYTES / 1e9)
+
+    def _finetune(self, job: Job) -> Cost:
+        training = job.config.training  # type: ignore[attr-defined]
+        data = self.plan.preset.data
+        assert isinstance(data, PublishedData)
+        rows = sum(ROWS[name] for name in data.train)
+        tokens = min(rows, training.rows or rows) * training.epochs * TOKENS_PER_ROW
+        passes = 8 if training.gradient_checkpointing else 6
+        gpus = max(1, training.gpus)
+        hours = passes * self.parameters(job) * tokens / BF16_FLOPS / gpus / 3600
+        return Cost(gpus, hours, self.parameters(job) * STORED_BYTES / 1e9)
+
+    _sft = _finetune
+
+    def _profile(self, job: Job) -> Cost:
+        tokens = job.config.calibration.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
+        statistic = job.config.statistic  # type: ignore[attr-defined]
+        passes = 2 if statistic in ("activation_covariance", "input_magnitude") else 4
+        gram = disk = 0.0
+        if statistic == "activation_covariance":
+            sides = sum(min(shape) ** 2 for shape in self.linears)
+            gram, disk = 2 * sides * tokens / FP32_FLOPS, sides * 8 / 1e9
+        return Cost(1, (passes * self.dense * tokens / BF16_FLOPS + gram) / 3600, disk)
+
+    def _prepare(self, job: Job) -> Cost:
+        flops = sum(9 * min(shape) ** 3 + 6 * shape[0] * shape[1] * min(shape) for shape in self.linears)
+        largest = max(self.printed.get((job.label, row), self.dense) for row in self.plan.table.grids[job.label].values)
+        return Cost(1, flops / FP64_FLOPS / 3600, largest * 4 / 1e9)
+
+    def _score(self, job: Job) -> Cost:
+        config = job.config
+        evaluations = len(self.linears) * len(config.settings["candidates"])  # type: ignore[attr-defined]
+        tokens = config.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
+        return Cost(1, evaluations * 2 * self.dense * tokens / BF16_FLOPS / 3600, 0)
+
+    def _compress(self, job: Job) -> Cost:
+        return Cost(1, 0.05, self.parameters(job) * STORED_BYTES / 1e9)
+
+    def _perplexity(self, job: Job) -> Cost:
+        tokens = job.config.perplexity.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
+        return Cost(1, 2 * self.parameters(job) * tokens / BF16_FLOPS / 3600 + 0.02, 0)
+
+    def _evaluate(self, job: Job) -> Cost:
+        config = job.config
+        problems = TEST_PROBLEMS[config.benchmark]  # type: ignore[attr-defined]
+        answer = TOKENS_PER_ANSWER[config.benchmark]  # type: ignore[attr-defined]
+        # a batch runs until its longest answer ends, taken as twice the mean
+        steps = problems / config.evaluation.batch_size * answer * 2  # type: ignore[attr-defined]
+        return Cost(1, steps * (self.parameters(job) * 2 / BANDWIDTH + 0.03) / 3600, 0.05)
+
+
+def show_estimate(plan: Plan, missing: list[Job], store: Path, console: Console) -> None:
+    """Prints every job that would run; for a hub model with its cost, and what is missing on this machine."""
+    source = plan.preset.models[plan.table.model]
+    estimator = Estimator(plan, source) if isinstance(source, HubModel) else None
+    grid = Grid("stage", "cell", "GPUs", "GPU-hours", "disk GB", box=None)
+    hours = disk = 0.0
+    for job in missing:
+        cost = estimator.cost(job) if estimator else None
+        numbers = ["", "", ""]
+        if cost:
+            hours, disk = hours + cost.hours * cost.gpus, disk + cost.disk_gb
+            numbers = [str(cost.gpus), f"{cost.hours * cost.gpus:.2f}", f"{cost.disk_gb:.1f}"]
+        grid.add_row(job.stage.name, job.label, *numbers)
+    console.print(grid)
+    console.print(f"{len(missing)} jobs would run, {len(plan.jobs) - len(missing)} are finished")
+    if estimator:
+        total = f"{hours:,.0f} GPU-hours, {disk:,.0f} GB of disk"
+        console.print(f"estimated from shapes ({estimator.dense:,} parameters) at A100 rates: {total}")
+        for line in missing_here(plan, source, store, disk):  # type: ignore[arg-type]
+            console.print(f"missing here: {line}", markup=False)
+
+
+def missing_here(plan: Plan, source: HubModel, store: Path, disk_gb: float) -> list[str]:
+    """What this machine lacks for the plan, a line each."""
+    lines = []
+    wanted = max((plan.preset.sft[plan.table.model].gpus, plan.preset.hardware.gpus))
+    if (found := torch.cuda.device_count()) < wanted:
+        lines.append(f"GPUs: a job needs up to {wanted}, this machine has {found}")
+    if not _weights_at_hand(plan, source):
+        lines.append(f"weights of {source.repository}: not in the hub's cache; log in to the hub, or give --model-dir")
+    if isinstance(plan.preset.data, PublishedData) and "data_dir" not in plan.data.paths:
+        lines.append(
+            f"data: {', '.join(plan.preset.data.train)} and the test sets would come from the hub, or from --data-dir"
+        )
+    place = next(path for path in (store, *store.resolve().parents) if path.exists())
+    if (free := shutil.disk_usage(place).free / 1e9) < disk_gb:
+        lines.append(f"disk: {disk_gb:,.0f} GB are needed, {free:,.0f} GB are free at {place}; give --store DIR")
+    return lines
+
+
+def _weights_at_hand(plan: Plan, source: HubModel) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    base = next(job for job in plan.jobs if job.stage.name == "base")
+    if "model_dir" in base.paths:
+        return (Path(base.paths["model_dir"]) / source.repository.split("/")[-1]).is_dir()
+    return isinstance(try_to_load_from_cache(source.repository, "config.json", revision=source.revision), str)

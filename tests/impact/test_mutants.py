@@ -1,0 +1,129 @@
+"""Deliberate mistakes in the core formulas: each must fail a property test.
+
+The packages and the property tests are copied, a mistake is written into the copy, and the tests run there. All copies
+run in forks of one process, which has imported torch and transformers but nothing of the project.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROPERTY_TESTS = (
+    "tests/impact/test_reconstruction.py",
+    "tests/impact/test_algorithm1.py",
+    "tests/impact/test_statistics.py",
+    "tests/baselines/test_weighted_svds.py",
+)
+COPY_LOST = 99
+
+RUNNER = f"""
+import json, os, sys
+import torch, transformers.models.llama.modeling_llama, transformers.models.qwen2.modeling_qwen2, pytest
+exits = {{}}
+for directory in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        os.chdir(directory)
+        sys.path.insert(0, directory)
+        log = os.open("log", os.O_CREAT | os.O_WRONLY)
+        os.dup2(log, 1), os.dup2(log, 2)
+        code = pytest.main(["-x", "-q", "-k", "llama", "-p", "no:cacheprovider", *{PROPERTY_TESTS!r}])
+        import impact, baselines
+        copies = all(module.__file__.startswith(directory) for module in (impact, baselines))
+        os._exit(int(code) if copies else {COPY_LOST})
+    exits[directory] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps(exits))
+"""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake: in `file`, `correct` is replaced by `wrong`."""
+
+    name: str
+    file: str
+    correct: str
+    wrong: str
+
+
+MUTANTS = [
+    Mutant("W2 multiplies by a", "impact/reconstruction.py", '"up": U / a[:, None]', '"up": U * a[:, None]'),
+    Mutant("W1 divides by a", "impact/reconstruction.py", "weighted = U * a[:, None]", "weighted = U / a[:, None]"),
+    Mutant("bias without its mean", "impact/reconstruction.py", '"bias": mu,', '"bias": torch.zeros_like(mu),'),
+    Mutant("dense bias kept", "impact/reconstruction.py", '"bias": mu,', '"bias": b,'),
+    Mutant("bias without its projection", "impact/factorisation.py", 'bias + up @ tensors["offset"][:kept]', "bias"),
+    Mutant("a on one side only", "impact/reconstruction.py", "moments.covariance.double() * a)", "moments.covariance)"),
+    Mutant("a missing in the root", "impact/reconstruction.py", "B = (a[:, None] * W) @ root", "B = W @ root"),
+    Mutant("eigenvectors ascend", "impact/reconstruction.py", "vectors.flip(1)", "vectors"),
+    Mutant(
+        "no centring",
+        "impact/calibration.py",
+        "- torch.outer(offset, offset)",
+        "- torch.outer(offset, offset) + torch.outer(self.shift + offset, self.shift + offset)",
+    ),
+    Mutant("shift not taken back", "impact/calibration.py", "- torch.outer(offset, offset)", ""),
+    Mutant("padding counted", "impact/calibration.py", "else values[mask]", "else values.flatten(0, 1)"),
+    Mutant(
+        "eta outside the root",
+        "impact/importance.py",
+        "((1 - eta) * relative + eta).sqrt()",
+        "((1 - eta) * relative).sqrt() + eta",
+    ),
+    Mutant("no root of the gradient", "impact/importance.py", "* relative + eta).sqrt()", "* relative + eta)"),
+    Mutant("k rule on eigenvalues", "impact/method.py", "Components(Lambda.sqrt(),", "Components(Lambda,"),
+    Mutant("k rule one short", "impact/ranks.py", "torch.nonzero(reached)[0]) + 1", "torch.nonzero(reached)[0])"),
+    Mutant("FWSVD multiplies by D", "baselines/fwsvd.py", "U * S / D", "U * S * D"),
+    Mutant(
+        "FWSVD without the root", "baselines/fwsvd.py", ".clamp(min=FISHER_FLOOR).sqrt()", ".clamp(min=FISHER_FLOOR)"
+    ),
+    Mutant("ASVD multiplies by S", "baselines/asvd.py", "* Vh / scale", "* Vh * scale"),
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Name of a mutant, or "" for the untouched copy -> exit code of the property tests and their output."""
+    copies = {"": tmp_path_factory.mktemp("untouched")}
+    for mutant in MUTANTS:
+        copies[mutant.name] = tmp_path_factory.mktemp("mutant")
+    for copy in copies.values():
+        for package in ("impact", "baselines"):
+            shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("pyproject.toml", "tests/conftest.py", *PROPERTY_TESTS):
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, copy / file)
+    for mutant in MUTANTS:
+        file = copies[mutant.name] / mutant.file
+        source = file.read_text()
+        assert source.count(mutant.correct) == 1, f"{mutant.name}: its formula is not in {mutant.file}"
+        file.write_text(source.replace(mutant.correct, mutant.wrong))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, *map(str, copies.values())],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=copies[""],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    exits = json.loads(done.stdout)
+    return {name: (exits[str(copy)], (copy / "log").read_text()) for name, copy in copies.items()}
+
+
+def test_the_untouched_copy_passes(runs: dict[str, tuple[int, str]]) -> None:
+    code, log = runs[""]
+    assert code == pytest.ExitCode.OK, log
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_mistake_is_caught(runs: dict[str, tuple[int, str]], mutant: Mutant) -> None:
+    code, log = runs[mutant.name]
+    assert code == pytest.ExitCode.TESTS_FAILED, log
