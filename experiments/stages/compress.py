@@ -79,7 +79,7 @@ def score(task: Task) -> dict[str, Any]:
         calls += 1
         task.progress(calls, len(components) * len(config.settings.get("candidates", [1])))
         return response_perplexity(
-            candidate,  # type: ignore[arg-type]
+            candidate,
             tokenizer,
             rows,  # type: ignore[arg-type]
             batch_size=config.batch_size,

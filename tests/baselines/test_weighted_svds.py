@@ -142,5 +142,5 @@ def test_impact_below_eta_1_is_not_afm(tiny_model: Any, gathered: Any, full_rank
 
 def test_a_zero_fisher_is_refused_by_name(tiny_model: Any, gathered: Any, full_rank: Any) -> None:
     dead = gathered | {"lm_head": {"weight_fisher": torch.zeros(61)}}
-    with pytest.raises(ValueError, match="lm_head.*zero"):
+    with pytest.raises(ValueError, match=r"lm_head.*zero"):
         full_rank(Fwsvd(), tiny_model, dead)

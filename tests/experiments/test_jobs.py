@@ -1,0 +1,83 @@
+"""A job's identity is its recipe: what must change it, and what must not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.jobs import Job, bundles
+from experiments.plan import Plan, Selection, plan_table
+from experiments.schedule import job_from, job_record
+from experiments.settings import load_preset, load_table
+
+
+def planned(**selection: object) -> Plan:
+    return plan_table(load_table("table6"), load_preset("tiny"), Selection(**selection))  # type: ignore[arg-type]
+
+
+def keys(plan: Plan, *stages: str) -> set[str]:
+    return {job.key for job in plan.jobs if not stages or job.stage.name in stages}
+
+
+def test_changing_eta_reruns_only_impact_from_its_preparation_on() -> None:
+    before, after = planned(), planned(eta=0.5)
+    new = [job for job in after.jobs if job.key not in keys(before)]
+    assert {job.label.split()[0] for job in new} == {"impact"}
+    assert {job.stage.name for job in new} == {"prepare", "compress", "perplexity", "sft", "evaluate"}
+
+
+def test_fewer_methods_or_rows_ask_for_a_subset_of_the_same_jobs() -> None:
+    everything = keys(planned())
+    assert keys(planned(methods=("impact", "afm"))) < everything
+    assert keys(planned(rows=(2,))) < everything
+
+
+def test_a_further_seed_repeats_training_but_not_compression() -> None:
+    one, two = planned(), planned(seeds=2)
+    assert keys(one) < keys(two)
+    assert keys(one, "finetune", "profile", "prepare", "score", "compress") == keys(
+        two, "finetune", "profile", "prepare", "score", "compress"
+    )
+
+
+def test_methods_share_statistics() -> None:
+    """AFM, and IMPACT beside it, need one covariance; SVD needs nothing."""
+    assert not keys(planned(methods=("svd",)), "profile")
+    afm = keys(planned(methods=("afm",)), "profile")
+    assert len(afm) == 1 and afm < keys(planned(methods=("impact",)), "profile")
+
+
+def test_statistics_are_gathered_in_one_pass_and_nothing_else_is_bundled() -> None:
+    made = list(bundles(planned().jobs))
+    assert [[job.label for job in bundle] for bundle in made if len(bundle) > 1] == [
+        ["weight_fisher", "input_magnitude", "activation_covariance", "squared_gradient"]
+    ]
+
+
+def test_places_stay_out_of_the_identity_and_contents_enter_it(tmp_path: Path) -> None:
+    def data_job(folder: Path, answer: str) -> Job:
+        for name in ("gsm8k", "math"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "train.jsonl").write_text(answer)
+            (folder / name / "test.jsonl").write_text(answer)
+        return plan_table(load_table("table6"), load_preset("small"), Selection(data_dir=folder)).data
+
+    here, there = data_job(tmp_path / "a", "1"), data_job(tmp_path / "b", "1")
+    assert here.id == there.id and here.paths != there.paths
+    assert data_job(tmp_path / "c", "2").id != here.id
+
+
+def test_jobs_survive_the_schedule_file() -> None:
+    restored: dict[str, Job] = {}
+    for job in planned(seeds=2, eta=0.75).jobs:
+        restored[job.key] = job_from(json.loads(json.dumps(job_record(job))), restored)
+        assert restored[job.key].id == job.id
+
+
+@pytest.mark.parametrize("preset", ["smoke", "tiny", "small", "paper"])
+def test_every_preset_plans_table6(preset: str) -> None:
+    plan = plan_table(load_table("table6"), load_preset(preset), Selection())
+    names = {cell.name for cell in plan.cells}
+    assert {"dense:0", "dense_sft:0"} < names
+    for cell in plan.cells:
+        assert {"accuracy gsm8k", "accuracy math"} <= set(cell.jobs)

@@ -1,0 +1,179 @@
+"""The whole path at `smoke`: once undisturbed, and then everything that may go wrong."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = "method,keep_pct,model_size_b,gsm8k_acc,gsm8k_low,gsm8k_high,math_acc,math_low,math_high,"
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    places = ["--store", str(folder / "store"), "--results", str(folder / "results")]
+    return [sys.executable, "-m", "experiments", "table6", "--preset", "smoke", *places, *arguments]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *arguments), cwd=ROOT, capture_output=True, text=True, check=False, timeout=900
+    )
+
+
+def made(folder: Path) -> dict[str, int]:
+    """Every finished output and when it was made."""
+    return {str(path.parent): path.stat().st_mtime_ns for path in (folder / "store").glob("*/*/run.json")}
+
+
+def table(folder: Path) -> str:
+    return (folder / "results" / "table6.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = run(folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(undisturbed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True, copy_function=shutil.copy2)
+    return tmp_path
+
+
+def test_the_table_and_the_figure_are_there(undisturbed: Path) -> None:
+    lines = table(undisturbed).splitlines()
+    assert lines[0].startswith(HEAD + "printed_model_size_b")
+    assert [line.split(",")[0] for line in lines[1:]] == ["dense", "dense_sft", "svd", "impact"]
+    names = {path.name for path in (undisturbed / "results").iterdir()}
+    assert {f"table6.{kind}" for kind in ("csv", "md", "json")} < names
+    assert {f"figure2{panel}.{kind}" for panel in "ab" for kind in ("png", "pdf")} < names
+
+
+def test_every_number_leads_to_its_run(undisturbed: Path) -> None:
+    record = json.loads((undisturbed / "results" / "table6.json").read_text())
+    for cell in record["cells"]:
+        for key in cell["runs"].values():
+            provenance = json.loads((undisturbed / "store" / key / "run.json").read_text())
+            assert {"config", "version", "inputs", "git", "packages", "hardware", "wall_s", "peak_memory_mb"} <= set(
+                provenance
+            )
+        generations = undisturbed / "store" / cell["runs"]["accuracy gsm8k"] / "generations.jsonl"
+        kept = [json.loads(line)["correct"] for line in generations.read_text().splitlines()]
+        marks = cell["benchmarks"]["gsm8k"]["correct"]
+        assert "".join("1" if mark else "0" for mark in kept) == marks
+
+
+def test_kept_generations_give_the_same_verdicts_without_a_model(undisturbed: Path) -> None:
+    from evals.rescoring import rescore
+
+    for path in (undisturbed / "store" / "evaluate").glob("*/run.json"):
+        provenance = json.loads(path.read_text())
+        name = provenance["config"]["benchmark"]
+        data = undisturbed / "store" / "data" / provenance["inputs"]["data"] / f"{name}.jsonl"
+        assert rescore(path.with_name("generations.jsonl"), data, name).correct == provenance["measured"]["correct"]
+
+
+def test_only_responses_are_trained_on(undisturbed: Path) -> None:
+    for path in (undisturbed / "store" / "sft").glob("*/run.json"):
+        share = json.loads(path.read_text())["measured"]["labelled_share"]
+        assert 0.3 < share < 0.8
+
+
+def test_a_second_call_runs_nothing(undisturbed: Path) -> None:
+    before, csv = made(undisturbed), table(undisturbed)
+    assert run(undisturbed).returncode == 0
+    assert made(undisturbed) == before and table(undisturbed) == csv
+
+
+def test_another_method_runs_only_what_is_missing(copy: Path) -> None:
+    before = made(copy)
+    result = run(copy, "--methods", "svd,impact,afm")
+    assert result.returncode == 0, result.stderr
+    after = made(copy)
+    assert {path: after[path] for path in before} == before
+    new = sorted(Path(path).parent.name for path in set(after) - set(before))
+    assert new == ["compress", "evaluate", "evaluate", "perplexity", "perplexity", "prepare", "sft"]
+
+
+def test_a_checkpoint_cut_short_is_made_again(copy: Path) -> None:
+    csv = table(copy)
+    (cut,) = [path for path in (copy / "store" / "compress").glob("*/model.safetensors")][:1]
+    cut.write_bytes(cut.read_bytes()[:1000])
+    result = run(copy)
+    assert result.returncode == 0 and "made again: compress" in result.stdout
+    assert table(copy) == csv and cut.stat().st_size > 1000
+
+
+def test_a_flipped_bit_is_never_taken_for_a_good_output(copy: Path) -> None:
+    csv = table(copy)
+    (weights,) = (copy / "store" / "finetune").glob("*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(bytes(content))
+    shutil.rmtree(copy / "store" / "compress")
+    first = run(copy)
+    assert first.returncode == 2 and first.stderr.count("\n") == 1
+    assert "the content of model.safetensors has changed" in first.stderr
+    assert run(copy).returncode == 0 and table(copy) == csv
+
+
+def test_a_second_run_on_a_live_store_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "store" / "sft")
+    with subprocess.Popen(command(copy), cwd=ROOT, stdout=subprocess.PIPE, text=True) as live:
+        assert live.stdout is not None and "to run" in live.stdout.readline()
+        result = run(copy)
+        assert result.returncode == 2 and result.stderr.startswith("reproduce.sh: another run is using")
+        assert live.wait() == 0
+
+
+def test_killed_at_any_moment_the_next_call_continues(undisturbed: Path, tmp_path: Path) -> None:
+    """SIGKILL of the whole process group at random moments of one run, until a call comes through."""
+    moments, finished, kills = random.Random(0), {}, 0
+    while True:
+        with subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as live:
+            try:
+                live.wait(timeout=moments.uniform(8, 20))
+            except subprocess.TimeoutExpired:
+                # Only the parent: the stage it was running must not survive it either.
+                (os.kill if kills % 2 else os.killpg)(live.pid, signal.SIGKILL)
+                kills += 1
+        now = made(tmp_path)
+        assert {path: now[path] for path in finished} == finished, "something finished was done twice"
+        finished = now
+        if live.returncode == 0:
+            break
+        assert kills < 40
+        time.sleep(0.2)
+    assert kills >= 2
+    assert table(tmp_path) == table(undisturbed)
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(copy: Path) -> None:
+    """Files may not grow past a limit that the checkpoints exceed, as on a device that has no space left."""
+    if not hasattr(os, "memfd_create") or os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root on Linux")
+    small = copy / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(small)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting isn't allowed here")
+    try:
+        arguments = [argument.replace(str(copy / "store"), str(small)) for argument in command(copy)]
+        result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1
+        assert "no space left on the device" in result.stderr
+        assert not list(small.glob("base/*/run.json"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
