@@ -4,7 +4,7 @@ The children are forked from a server that has torch, transformers and lm-eval i
 milliseconds, its peak memory is its own, and running out of memory kills that stage alone.
 """
 
-import ctypes
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -61,7 +62,8 @@ def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable
         store.verified(upstream)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    receiving, sending = context.Pipe(duplex=False)
+    # Duplex, although the parent never writes: when it dies, however it dies, the child reads the end of the pipe.
+    receiving, sending = context.Pipe(duplex=True)
     order = _Order(store.root, missing, threads, os.environ.get("IMPACT_COMMAND", " ".join(sys.argv)))
     process = context.Process(target=_child, args=(order, sending), daemon=True)
     process.start()
@@ -90,8 +92,7 @@ def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable
 
 def _child(order: _Order, connection: Connection) -> None:
     """In the child: runs the stage, writes outputs and provenance, and reports."""
-    # Should the parent be killed, this child must not go on writing beside the next run.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    threading.Thread(target=_die_with_parent, args=(connection,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(order.store)
     log = store.log(order.bundle[0])
@@ -117,16 +118,21 @@ def _child(order: _Order, connection: Connection) -> None:
         sys.exit(1)
 
 
-def _run_stage(store: Store, order: _Order, progress: Callable[[float, float], None]) -> None:
-    from contextlib import ExitStack
+def _die_with_parent(connection: Connection) -> None:
+    """An orphan must not go on computing beside the next run."""
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
 
+
+def _run_stage(store: Store, order: _Order, progress: Callable[[float, float], None]) -> None:
     import torch
 
     from experiments.stages.interface import Task
 
     torch.set_num_threads(order.threads)
     first, started = order.bundle[0], time.time()
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         outputs = [stack.enter_context(store.writing(job)) for job in order.bundle]
         inputs = {slot: store.directory(job) for slot, job in first.inputs.items()}
         task = Task([job.config for job in order.bundle], inputs, first.paths, outputs, order.threads, progress)

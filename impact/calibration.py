@@ -227,6 +227,7 @@ def calibrate(model: nn.Module, batches: Iterable[Batch], names: Iterable[str]) 
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
             if backward:
                 sequence_mean_loss(logits, batch.labels).backward()
+            del logits  # or the next batch's would come on top of them
             tokens += int(mask.value.sum())
             sequences += len(batch.input_ids)
     if not tokens:

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The first torch call of an example may take a second on a busy machine.
+settings.register_profile("harness", deadline=None, derandomize=True)
+settings.load_profile("harness")
 
 VOCABULARY = 61
 ARCHITECTURES = ("llama", "gqa", "qwen2")

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from impact.importance import transformation_coefficient
@@ -59,6 +59,7 @@ def test_a_zero_gradient_is_refused(eta: float) -> None:
 
 
 @given(spectra, percents)
+@example([1] * 100, 7)  # .07 * 100 > 7 in floating point
 def test_k_rule_takes_the_smallest_rank_that_reaches_k(spectrum: list[int], k: int) -> None:
     sufficient = [r for r in range(1, len(spectrum) + 1) if 100 * sum(spectrum[:r]) >= k * sum(spectrum)]
     assert nuclear_norm_rank(torch.tensor(spectrum, dtype=torch.float64), k) == sufficient[0]

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROPERTY_TESTS = (
-    "tests/impact/test_reconstruction.py",
-    "tests/impact/test_algorithm1.py",
-    "tests/impact/test_statistics.py",
-    "tests/baselines/test_weighted_svds.py",
-)
+TESTS_OF = {
+    "impact/calibration": ["tests/impact/test_statistics.py"],
+    "impact": ["tests/impact/test_reconstruction.py", "tests/impact/test_algorithm1.py"],
+    "baselines": ["tests/baselines/test_weighted_svds.py"],
+}
+ALL_TESTS = [file for files in TESTS_OF.values() for file in files]
 COPY_LOST = 99
 PARALLEL = 2
 
@@ -29,25 +29,25 @@ import json, os, sys
 import hypothesis, pytest, safetensors.torch, torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM
 
-def run(directory):
+def run(directory, tests):
     os.chdir(directory)
     sys.path.insert(0, directory)
     log = os.open("log", os.O_CREAT | os.O_WRONLY)
     os.dup2(log, 1), os.dup2(log, 2)
-    arguments = ["-x", "-q", "--tb=short", "-k", "llama", "-p", "no:cacheprovider", *{PROPERTY_TESTS!r}]
-    code = pytest.main(arguments)
+    options = "-x -q --tb=short -k llama -p no:cacheprovider --import-mode=importlib --rootdir=."
+    code = pytest.main([*options.split(), *tests])
     import impact, baselines
     copies = all(module.__file__.startswith(directory) for module in (impact, baselines))
     os._exit(int(code) if copies else {COPY_LOST})
 
-waiting, running, exits = sys.argv[1:], {{}}, {{}}
+waiting, running, exits = json.loads(sys.argv[1]), {{}}, {{}}
 while waiting or running:
     while waiting and len(running) < {PARALLEL}:
-        directory = waiting.pop(0)
+        directory, tests = waiting.pop(0)
         if child := os.fork():
             running[child] = directory
         else:
-            run(directory)
+            run(directory, tests)
     child, status = os.wait()
     exits[running.pop(child)] = os.waitstatus_to_exitcode(status)
 print(json.dumps(exits))
@@ -62,6 +62,11 @@ class Mutant:
     file: str
     correct: str
     wrong: str
+
+    @property
+    def tests(self) -> list[str]:
+        """The property tests of the file: the first of TESTS_OF that it lies under."""
+        return next(tests for prefix, tests in TESTS_OF.items() if self.file.startswith(prefix))
 
 
 MUTANTS = [
@@ -105,22 +110,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]
     for copy in copies.values():
         for package in ("impact", "baselines"):
             shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("pyproject.toml", "tests/conftest.py", *PROPERTY_TESTS):
-            (copy / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / file, copy / file)
+        for name in ("tests/conftest.py", *ALL_TESTS):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
     for mutant in MUTANTS:
         file = copies[mutant.name] / mutant.file
         source = file.read_text()
         assert source.count(mutant.correct) == 1, f"{mutant.name}: its formula is not in {mutant.file}"
         file.write_text(source.replace(mutant.correct, mutant.wrong))
+    work = [(str(copies[""]), ALL_TESTS), *((str(copies[mutant.name]), mutant.tests) for mutant in MUTANTS)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER, *map(str, copies.values())],
+        [sys.executable, "-c", RUNNER, json.dumps(work)],
         capture_output=True,
         text=True,
         check=False,
         cwd=copies[""],
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert done.returncode == 0, done.stderr
     exits = json.loads(done.stdout)
