@@ -65,7 +65,7 @@ def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable
     # Duplex, although the parent never writes: when it dies, however it dies, the child reads the end of the pipe.
     receiving, sending = context.Pipe(duplex=True)
     order = _Order(store.root, missing, threads, os.environ.get("IMPACT_COMMAND", " ".join(sys.argv)))
-    process = context.Process(target=_child, args=(order, sending), daemon=True)
+    process = context.Process(target=_child, args=(order, sending))
     process.start()
     sending.close()
     message = ""

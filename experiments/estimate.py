@@ -91,7 +91,7 @@ class Estimator:
         rows = sum(ROWS[name] for name in data.train)
         tokens = min(rows, training.rows or rows) * training.epochs * TOKENS_PER_ROW
         passes = 8 if training.gradient_checkpointing else 6
-        gpus = max(1, training.gpus)
+        gpus = training.processes
         hours = passes * self.parameters(job) * tokens / BF16_FLOPS / gpus / 3600
         return Cost(gpus, hours, self.parameters(job) * STORED_BYTES / 1e9)
 
@@ -159,7 +159,7 @@ def show_estimate(plan: Plan, missing: list[Job], store: Path, console: Console)
 def missing_here(plan: Plan, source: HubModel, store: Path, disk_gb: float) -> list[str]:
     """What this machine lacks for the plan, a line each."""
     lines = []
-    wanted = max((plan.preset.sft[plan.table.model].gpus, plan.preset.hardware.gpus))
+    wanted = max((plan.preset.sft[plan.table.model].processes, plan.preset.hardware.gpus))
     if (found := torch.cuda.device_count()) < wanted:
         lines.append(f"GPUs: a job needs up to {wanted}, this machine has {found}")
     if not _weights_at_hand(plan, source):

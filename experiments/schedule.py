@@ -116,7 +116,7 @@ def load_schedule(path: str) -> Schedule:
     for bundle in bundles(jobs[key] for key in stored["missing"]):
         stage = bundle[0].stage
         upstream = {up.key: up for job in bundle for up in job.inputs.values()}
-        gpus = min(stored["gpus"], max(1, _training_gpus(bundle[0])))
+        gpus = min(stored["gpus"], _processes(bundle[0]))
         items.append(
             Item(
                 name=f"{stage.name}_{bundle[0].id}",
@@ -148,8 +148,8 @@ def job_from(record: dict[str, Any], jobs: dict[str, Job]) -> Job:
     return Job(stage, stage.config.model_validate(record["config"]), inputs, record["paths"], record["label"])
 
 
-def _training_gpus(job: Job) -> int:
-    return int(getattr(getattr(job.config, "training", None), "gpus", 0))
+def _processes(job: Job) -> int:
+    return int(getattr(getattr(job.config, "training", None), "processes", 1))
 
 
 def _write_schedule(missing: list[Job], store: Store, cores: int, gpus: int) -> Path:

@@ -91,7 +91,8 @@ class Training(Settings):
     """One supervised fine-tuning run; the prompt is masked.
 
     rows: how many training rows, None for all. max_steps, where given, ends the run before `epochs` are over.
-    batch_size: rows of one optimiser step, over all devices and accumulation steps. gpus: FSDP over that many.
+    batch_size: rows of one optimiser step, over all processes and accumulation steps. processes: one a GPU, with the
+    model sharded over them (FSDP) if `sharded`; on a CPU data-parallel, which beats threads for a small model.
     """
 
     learning_rate: float
@@ -108,7 +109,8 @@ class Training(Settings):
     precision: Literal["fp32", "bf16"]
     gradient_checkpointing: bool = False
     rows: int | None = None
-    gpus: int = 0
+    processes: int = 1
+    sharded: bool = False
 
 
 class Calibration(Settings):

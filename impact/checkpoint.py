@@ -6,7 +6,7 @@ from textwrap import shorten
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -16,7 +16,7 @@ RANKS_FILE = "compression.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def save_model(model: nn.Module, directory: Path) -> None:
+def save_model(model: nn.Module, directory: Path, state: dict[str, Tensor] | None = None) -> None:
     """Writes config.json, model.safetensors and, for a compressed model, compression.json (module -> rank)."""
     ranks = {
         name: module.down.out_features for name, module in model.named_modules() if isinstance(module, FactorisedLinear)
@@ -25,7 +25,7 @@ def save_model(model: nn.Module, directory: Path) -> None:
     (directory / RANKS_FILE).unlink(missing_ok=True)
     if ranks:
         (directory / RANKS_FILE).write_text(json.dumps({"factorised": ranks}, indent=1))
-    state = model.state_dict()
+    state = dict(state or model.state_dict())
     shared: dict[int, str] = {}
     for name in list(state):
         if shared.setdefault(state[name].data_ptr(), name) != name and state[name].numel():

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
     DataCollatorForSeq2Seq,
@@ -30,9 +31,28 @@ from impact.checkpoint import save_model
 
 
 def run(task: Task) -> dict[str, Any]:
+    """Trains in as many processes as the config says; returns what `train` measured."""
+    processes = task.config.training.processes
+    if processes == 1:
+        return train(task)
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=task.out.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="fork",
+    )
+    return elastic_launch(launch, train)(task)[0]
+
+
+def train(task: Task) -> dict[str, Any]:
     """Trains on data/train.jsonl from the model in the slot "model"; returns steps, loss and the labelled share."""
     config: TrainConfig = task.config
     rows = rows_of(task.inputs["data"] / "train.jsonl")[: config.training.rows]
+    torch.set_num_threads(max(1, task.threads // config.training.processes))
     set_seed(config.seed)
     model, tokenizer = load(task.inputs["model"], "fp32", config.attention)
     dataset, labelled = tokenised(tokenizer, rows, config.training.max_length)
@@ -46,8 +66,11 @@ def run(task: Task) -> dict[str, Any]:
     result = trainer.train()
     if not math.isfinite(result.training_loss):
         raise UserError("the training loss is not a number: lower the learning rate of this preset")
-    save_model(model, task.out)
-    copy_tokenizer(task.inputs["model"], task.out)
+    # Collective where the model is sharded; the same as the model's own state where it isn't.
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        save_model(model, task.out, state)
+        copy_tokenizer(task.inputs["model"], task.out)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {"steps": result.global_step, "loss": losses[-1:], "labelled_share": labelled, "rows": len(dataset)}
 
@@ -71,7 +94,6 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
     """Trainer arguments; everything whose default differs between libraries is set here."""
     training, cuda = config.training, torch.cuda.is_available()
     steps = training.max_steps or math.ceil(rows / training.batch_size) * training.epochs
-    devices = max(1, training.gpus)
     schedule: dict[str, Any] = {"lr_scheduler_type": "cosine"}
     warmup = math.ceil(steps * training.warmup_ratio)
     if training.schedule == "warmup_stable_decay":
@@ -83,7 +105,7 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(task.out / "trainer"),
         per_device_train_batch_size=training.micro_batch_size,
-        gradient_accumulation_steps=training.batch_size // (training.micro_batch_size * devices),
+        gradient_accumulation_steps=training.batch_size // (training.micro_batch_size * training.processes),
         num_train_epochs=training.epochs,
         max_steps=training.max_steps or -1,
         learning_rate=training.learning_rate,
@@ -94,7 +116,8 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
         bf16=training.precision == "bf16",
         tf32=True if cuda and training.precision == "bf16" else None,
         gradient_checkpointing=training.gradient_checkpointing,
-        fsdp="full_shard auto_wrap" if training.gpus > 1 else None,
+        fsdp="full_shard auto_wrap" if training.sharded else None,
+        ddp_backend="gloo" if training.processes > 1 and not cuda else None,
         dataloader_pin_memory=cuda,
         use_cpu=not cuda,
         save_strategy="no",
