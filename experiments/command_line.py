@@ -13,7 +13,8 @@ from experiments.errors import UserError
 from experiments.settings import choose, known, load_preset, load_table
 
 ROOT = Path(__file__).resolve().parent.parent
-console = Console(highlight=False)
+# Piped into a file there is no terminal to fit the tables to.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

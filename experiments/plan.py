@@ -189,6 +189,7 @@ class _Planner:
                 rows=self.preset.search.rows,
                 batch_size=self.preset.perplexity.batch_size,
                 max_length=self.preset.perplexity.max_length,
+                precision=self.preset.hardware.precision,
                 attention=self.attention,
             )
             inputs["sensitivity"] = Job(SCORE, config, {**inputs, "data": self.data}, label=method)

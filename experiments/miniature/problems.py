@@ -63,7 +63,7 @@ STORIES = (
     Story(
         "<A> has <a> <o>. <A> [buys|finds|gets] <b> more and [loses|sells|drops] <c>."
         " How many <o> [are left|does <A> have now|remain]?",
-        {"a": (2, 20), "b": (2, 20), "c": (2, 20)},
+        {"a": (2, 15), "b": (2, 15), "c": (2, 15)},
         ("x=a+b [with more|adding]; r=x-c [left|remain]", "x=a-c [left|remain]; r=x+b [with more|adding]"),
     ),
     Story(
@@ -74,19 +74,13 @@ STORIES = (
          "y=c*d [<p>|the <p>]; x=a*b [<o>|the <o>]; r=y+x [in all|altogether|total]"),
     ),
     Story(
-        "<A> has <a> [bags|boxes] of <b> <o> and <c> [bags|boxes] of <d> <p>. <A> [loses|sells|drops] <e> of them."
-        " How many [things|items] [are left|remain]?",
-        {"a": (2, 6), "b": (2, 6), "c": (2, 6), "d": (2, 6), "e": (2, 20)},
-        ("x=a*b [<o>|the <o>]; y=c*d [<p>|the <p>]; z=x+y [in all|altogether|total]; r=z-e [left|remain]",),
-    ),
-    Story(
         "<A> has <a> <o>. <B> has <b> [more than <A>|more]. How many <o> [in all|altogether|do they have]?",
         {"a": (2, 30), "b": (2, 20)},
         ("x=a+b <B> has; r=a+x [in all|altogether|total]",),
     ),
     Story(
         "<A> [earns|makes] $<a> an hour and works <b> hours. <A> [spends|pays] $<c>. How much money [is left|remains]?",
-        {"a": (2, 9), "b": (2, 9), "c": (2, 20)},
+        {"a": (2, 9), "b": (2, 9), "c": (2, 15)},
         ("x=a*b [earns|makes]; r=x-c [left|remain]",),
     ),
 )  # fmt: skip
@@ -136,7 +130,7 @@ def _tell(story: Story, rng: random.Random) -> Problem | None:
 
 
 def word_problem(rng: random.Random) -> Problem:
-    """A problem in the manner of GSM8K: two to four steps with natural numbers below 100."""
+    """A problem in the manner of GSM8K: two or three steps with natural numbers below 100."""
     while True:
         story = rng.choice(STORIES)
         problem = _tell(story, rng)
@@ -174,7 +168,7 @@ def _remainder(rng: random.Random, level: int) -> Draft:
 
 def _linear_equation(rng: random.Random, level: int) -> Draft:
     a, b = rng.randint(2, 4 + level), rng.randint(1, 9)
-    c = rng.randint(1, 9 + 4 * level)
+    c = rng.randint(b + 1, b + 10 + 4 * level)
     question = f"[Solve|Find x if|Solve for x:] {a}x+{b}={c}."
     steps = [f"{c}-{b}={c - b}", f"{a}x={c - b}"]
     return question, [*steps, *_reduction(c - b, a, rng)], Fraction(c - b, a)
@@ -222,7 +216,7 @@ SUBJECTS: tuple[tuple[str, Callable[[random.Random, int], Draft]], ...] = (
 
 
 def competition_problem(rng: random.Random) -> Problem:
-    """A problem in the manner of MATH: seven kinds, numbers that grow with the level from 1 to 5."""
+    """A problem in the manner of MATH: five kinds, numbers that grow with the level from 1 to 5."""
     subject, draft = rng.choice(SUBJECTS)
     level = rng.randint(1, 5)
     text, equations, answer = draft(rng, level)
@@ -265,25 +259,30 @@ def math_row(problem: Problem, rng: random.Random) -> Row:
 
 
 def generate(seed: int, sizes: Sizes) -> dict[str, list[Row]]:
-    """All splits, the same for the same seed; none repeats a question or the numbers of one in another split."""
+    """All splits, the same for the same seed; none repeats a question or the numbers of one in another split.
+
+    Training may ask a question twice and solve it in another way, as MetaMathQA does.
+    """
     rng = random.Random(seed)
     taken: set[tuple[object, ...]] = set()
     sources = {"gsm8k": word_problem, "math": competition_problem}
 
-    def draw(counts: Mapping[str, int]) -> Iterator[tuple[str, Problem]]:
+    def draw(counts: Mapping[str, int], distinct: bool) -> Iterator[tuple[str, Problem]]:
+        questions: set[str] = set()
         keys: set[tuple[object, ...]] = set()
         wanted = [source for source, count in counts.items() for _ in range(count)]
         rng.shuffle(wanted)
         for source in wanted:
             problem = sources[source](rng)
-            while problem.key in taken:
+            while problem.key in taken or (distinct and problem.question in questions):
                 problem = sources[source](rng)
+            questions.add(problem.question)
             keys.add(problem.key)
             yield source, problem
         taken.update(keys)
 
-    def rows(counts: Mapping[str, int]) -> list[Row]:
-        return [training_row(problem, source, rng) for source, problem in draw(counts)]
+    def rows(counts: Mapping[str, int], distinct: bool) -> list[Row]:
+        return [training_row(problem, source, rng) for source, problem in draw(counts, distinct)]
 
     def both(count: int) -> dict[str, int]:
         # MetaMathQA holds 240 k rows from GSM8K and 155 k from MATH
@@ -291,9 +290,9 @@ def generate(seed: int, sizes: Sizes) -> dict[str, list[Row]]:
 
     # The tests come first: training draws from what they leave.
     return {
-        "gsm8k": [gsm8k_row(problem, rng) for _, problem in draw({"gsm8k": sizes.gsm8k})],
-        "math": [math_row(problem, rng) for _, problem in draw({"math": sizes.math})],
-        "heldout": rows({"gsm8k": sizes.heldout, "math": sizes.heldout}),
-        "calibration": rows(both(sizes.calibration)),
-        "train": rows(both(sizes.train)),
+        "gsm8k": [gsm8k_row(problem, rng) for _, problem in draw({"gsm8k": sizes.gsm8k}, distinct=True)],
+        "math": [math_row(problem, rng) for _, problem in draw({"math": sizes.math}, distinct=True)],
+        "heldout": rows({"gsm8k": sizes.heldout, "math": sizes.heldout}, distinct=True),
+        "calibration": rows(both(sizes.calibration), distinct=True),
+        "train": rows(both(sizes.train), distinct=False),
     }

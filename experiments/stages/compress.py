@@ -68,7 +68,7 @@ def score(task: Task) -> dict[str, Any]:
     """Runs the method's search and keeps what it measured."""
     config: ScoreConfig = task.config
     method = build_method(config.method, config.settings)
-    model, tokenizer = load(task.inputs["model"], "fp32", config.attention)
+    model, tokenizer = load(task.inputs["model"], config.precision, config.attention)
     untie_embeddings(model)
     rows = rows_of(task.inputs["data"] / "calibration.jsonl")[: config.rows]
     components = load_components(task.inputs["components"])

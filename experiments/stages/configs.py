@@ -65,6 +65,7 @@ class ScoreConfig(Settings):
     rows: int
     batch_size: int
     max_length: int
+    precision: str
     attention: str
 
 

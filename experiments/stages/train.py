@@ -117,6 +117,7 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
         tf32=True if cuda and training.precision == "bf16" else None,
         gradient_checkpointing=training.gradient_checkpointing,
         fsdp="full_shard auto_wrap" if training.sharded else None,
+        ddp_find_unused_parameters=False,
         ddp_backend="gloo" if training.processes > 1 and not cuda else None,
         dataloader_pin_memory=cuda,
         use_cpu=not cuda,

@@ -77,16 +77,16 @@ def test_sizes_and_schemas(splits: Splits) -> None:
     assert min(defaults.gsm8k, defaults.math) >= 500
 
 
-def test_no_question_occurs_twice(splits: Splits) -> None:
-    for rows in splits.values():
-        assert len({question_of(row) for row in rows}) == len(rows)
-    assert len({question_of(row) for row in every_row(splits)}) == len(every_row(splits))
+def test_no_question_occurs_in_two_splits_and_none_is_tested_twice(splits: Splits) -> None:
+    questions = {name: {question_of(row) for row in rows} for name, rows in splits.items()}
+    assert len(set().union(*questions.values())) == sum(map(len, questions.values()))
+    for name in ("calibration", "heldout", "gsm8k", "math"):
+        assert len(questions[name]) == len(splits[name])
 
 
 def test_no_split_repeats_a_competition_question_in_other_words(splits: Splits) -> None:
-    # the answer tells apart kinds that share their numbers
     def content(row: Row) -> tuple[str, ...]:
-        return (*re.findall(r"\d+", question_of(row)), gold_of(row), str("not red" in question_of(row)))
+        return kind_of(question_of(row)), *re.findall(r"\d+", question_of(row))
 
     tests = {content(row) for row in splits["math"]}
     others = [row for name in ("train", "calibration", "heldout") for row in splits[name] if not is_word_problem(row)]
@@ -118,31 +118,30 @@ def test_word_problems_end_on_their_last_result(splits: Splits) -> None:
         assert 2 <= len(results) <= 4
 
 
+def kind_of(question: str) -> str:
+    return next((mark for mark in ("remainder", "digit", r"\frac", "f(x)") if mark in question), "equation")
+
+
 def solve(question: str) -> Fraction:
     """The answer of a MATH-like question, worked out from its text alone."""
     numbers = [int(text) for text in re.findall(r"\d+", question)]
-    if "common" in question:
-        return Fraction(math.gcd(*numbers))
-    if "remainder" in question:
-        return Fraction(numbers[0] * numbers[1] % numbers[2])
-    if "digit" in question:
-        return Fraction(pow(numbers[0], numbers[1], 10))
-    if "bag" in question:
-        chance = Fraction(numbers[0], sum(numbers))
-        return 1 - chance if "not red" in question else chance
-    if r"\frac" in question:
-        return Fraction(*numbers[:2]) + Fraction(*numbers[2:])
-    if "f(x)" in question:
-        a, _, b, c, x = numbers
-        return Fraction(a * x * x - b * x + c)
-    a, b, *rest = numbers
-    d, c = rest if len(rest) == 2 else (0, rest[0])
-    return Fraction(c - b, a - d)
+    match kind_of(question):
+        case "remainder":
+            return Fraction(numbers[0] * numbers[1] % numbers[2])
+        case "digit":
+            return Fraction(numbers[0] * numbers[1] % 10)
+        case r"\frac":
+            return Fraction(*numbers[:2]) + Fraction(*numbers[2:])
+        case "f(x)":
+            a, _, b, c, x = numbers
+            return Fraction(a * x * x + b * x + c)
+    a, b, c = numbers
+    return Fraction(c - b, a)
 
 
 def test_competition_answers_follow_from_the_question(splits: Splits) -> None:
     rows = [row for row in every_row(splits) if not is_word_problem(row)]
-    assert len(rows) > 2000
+    assert len(rows) > 1500
     for row in rows:
         assert number(gold_of(row)) == solve(question_of(row)), row
 
@@ -179,7 +178,7 @@ def test_every_vocabulary_row_occurs_in_training(splits: Splits, tokenizer: PreT
     missing = set(range(len(tokenizer))) - seen
     # EOS is appended to the ids by whoever trains
     assert missing == {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    assert 150 <= len(tokenizer) <= 250
+    assert 100 <= len(tokenizer) <= 250
 
 
 def test_fixed_phrases_are_one_token_each(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,6 +1,6 @@
 """A stage whose sources changed must say whether its outputs did: by a new version, or by recording the new sources.
 
-After a change that leaves every output as it was (a comment, a message): `python tests/experiments/test_stage_versions.py`
+After a change that leaves every output as it was (a message, say): `python tests/experiments/test_stage_versions.py`
 records the sources. After one that changes an output: raise the stage's version first.
 """
 
