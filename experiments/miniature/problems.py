@@ -67,11 +67,11 @@ STORIES = (
         ("x=a+b [with more|adding]; r=x-c [left|remain]", "x=a-c [left|remain]; r=x+b [with more|adding]"),
     ),
     Story(
-        "<A> [buys|gets] <a> [bags|boxes] of <b> <o> and <c> [bags|boxes] of <d> <p>."
-        " How many [things|items] [in all|altogether|does <A> have]?",
-        {"a": (2, 7), "b": (2, 7), "c": (2, 7), "d": (2, 7)},
-        ("x=a*b [<o>|the <o>]; y=c*d [<p>|the <p>]; r=x+y [in all|altogether|total]",
-         "y=c*d [<p>|the <p>]; x=a*b [<o>|the <o>]; r=y+x [in all|altogether|total]"),
+        "<A> [buys|gets] <a> [bags|boxes] of <b> <o> and <c> more <o>. <A> [loses|sells|drops] <d>."
+        " How many <o> [are left|does <A> have now|remain]?",
+        {"a": (2, 7), "b": (2, 7), "c": (2, 15), "d": (2, 15)},
+        ("x=a*b [<o>|the <o>]; y=x+c [with more|adding]; r=y-d [left|remain]",
+         "x=a*b [<o>|the <o>]; y=x-d [left|remain]; r=y+c [with more|adding]"),
     ),
     Story(
         "<A> has <a> <o>. <B> has <b> [more than <A>|more]. How many <o> [in all|altogether|do they have]?",
