@@ -131,7 +131,8 @@ class _Planner:
 
     def _grid(self, method: str) -> Grid:
         """The method's grid with the preset's and the user's settings laid over the declared ones."""
-        grid = self.table.grids[method]
+        declared = self.table.grids[method]
+        grid = declared.model_copy(update={"values": self.preset.values.get(method, declared.values)})
         settings: dict[str, Any] = dict(grid.settings)
         if METHODS[method].searches:
             settings["candidates"] = list(self.preset.search.candidates)

@@ -65,6 +65,11 @@ def _model_name(plan: Plan) -> str:
 
 def _notes(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[str]:
     notes = []
+    if plan.preset.values:
+        notes.append(
+            "This preset's rows keep more than the paper's rows of the same number (column keep): a small model has "
+            "less to spare. Printed numbers stand beside them for the method and the row, not for the same keep ratio."
+        )
     for cell in plan.cells:
         if "compress" in cell.jobs:
             sizes = provenance[cell.jobs["compress"].key]["measured"]

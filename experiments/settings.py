@@ -154,13 +154,18 @@ class Hardware(Settings):
 
 
 class Preset(Settings):
-    """One size of the experiment."""
+    """One size of the experiment.
+
+    methods, rows: what runs unless the user asks for others. values: row -> value of a method's rank rule, for a
+    model that can't be compressed as far as the paper's; the tables say so.
+    """
 
     name: str
     about: str
     seed: int
     methods: tuple[str, ...] | None = None
     rows: tuple[int, ...] | None = None
+    values: dict[str, dict[int, float]] = {}
     data: Annotated[GeneratedData | PublishedData, Field(discriminator="source")]
     models: dict[str, Annotated[InitialisedModel | WheelModel | HubModel, Field(discriminator="source")]]
     finetune: dict[str, Training | None]
