@@ -6,11 +6,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.settings import choose, known, load_preset, load_table
+
+if TYPE_CHECKING:
+    from experiments.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 # Piped into a file there is no terminal to fit the tables to.
@@ -121,7 +125,7 @@ def _list() -> None:
         console.print(f"--preset {name}: {load_preset(name).about}")
 
 
-def _planned(options: argparse.Namespace, table: str):  # type: ignore[no-untyped-def]
+def _planned(options: argparse.Namespace, table: str) -> "Plan":
     from experiments.plan import Selection, plan_table
 
     selection = Selection(
@@ -131,6 +135,7 @@ def _planned(options: argparse.Namespace, table: str):  # type: ignore[no-untype
 
 
 def _reproduce(options: argparse.Namespace, name: str) -> None:
+    from experiments.report import publish
     from experiments.schedule import execute
     from experiments.store import Store
 
@@ -153,15 +158,8 @@ def _reproduce(options: argparse.Namespace, name: str) -> None:
             console.print(f"{len(plan.jobs)} jobs, {len(missing)} to run; outputs in {store.root}", markup=False)
             with Progress(missing, options.cores, console) as progress:
                 execute(plan.jobs, store, options.cores, _gpus(), progress)
-        _publish(options, plan, store)
+        publish(plan, store, options.results or ROOT / "results" / options.preset, command(), console)
     console.print(f"{time.monotonic() - started:.1f} s")
-
-
-def _publish(options: argparse.Namespace, plan, store) -> None:  # type: ignore[no-untyped-def]
-    from experiments.report import publish
-
-    out = options.results or ROOT / "results" / options.preset
-    publish(plan, store, out, command(), console)
 
 
 def _why(options: argparse.Namespace, cell: str) -> None:

@@ -27,9 +27,11 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load(directory: Path, precision: str, attention: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model, on the device and in eval mode, and tokenizer of a checkpoint directory."""
-    model = load_model(directory, DTYPES[precision], attention).to(device())
+def load(
+    directory: Path, precision: str, attention: str, place: torch.device | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model, in eval mode and on the accelerator unless another place is given, and tokenizer of a checkpoint."""
+    model = load_model(directory, DTYPES[precision], attention).to(place or device())
     return model, AutoTokenizer.from_pretrained(directory)
 
 

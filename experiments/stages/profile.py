@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.stages.configs import ProfileConfig
 from experiments.stages.data import rows_of
 from experiments.stages.interface import Task
-from experiments.stages.models import batches, load
+from experiments.stages.models import batches, device, load
 from impact.calibration import Batch, Gathered, calibrate
 
 TENSORS, OWNERS = "statistic.safetensors", "owners.json"
@@ -55,7 +55,7 @@ def load_statistics(inputs: Mapping[str, Path]) -> dict[str, dict[str, Tensor]]:
     loaded: dict[str, dict[str, Tensor]] = {}
     for slot, directory in inputs.items():
         if slot.startswith("statistic "):
-            tensors = load_file(directory / TENSORS)
+            tensors = load_file(directory / TENSORS, device=str(device()))
             for module, named in json.loads((directory / OWNERS).read_text()).items():
                 loaded.setdefault(module, {}).update({name: tensors[key] for name, key in named.items()})
     return loaded

@@ -54,7 +54,8 @@ def train(task: Task) -> dict[str, Any]:
     rows = rows_of(task.inputs["data"] / "train.jsonl")[: config.training.rows]
     torch.set_num_threads(max(1, task.threads // config.training.processes))
     set_seed(config.seed)
-    model, tokenizer = load(task.inputs["model"], "fp32", config.attention)
+    # On the CPU: the Trainer knows which of the processes owns which accelerator.
+    model, tokenizer = load(task.inputs["model"], "fp32", config.attention, torch.device("cpu"))
     dataset, labelled = tokenised(tokenizer, rows, config.training.max_length)
     trainer = _Trainer(
         model=model,

@@ -83,6 +83,16 @@ def test_kept_generations_give_the_same_verdicts_without_a_model(undisturbed: Pa
         assert rescore(path.with_name("generations.jsonl"), data, name).correct == provenance["measured"]["correct"]
 
 
+def test_the_compressed_model_is_what_was_measured(undisturbed: Path) -> None:
+    """A trained parent that answers in its child's place would give both the same perplexity."""
+    cells = {c["method"]: c for c in json.loads((undisturbed / "results" / "table6.json").read_text())["cells"]}
+    dense = cells["dense"]["ppl_before_sft"]
+    for method in ("svd", "impact"):
+        for source, perplexity in cells[method]["ppl_before_sft"].items():
+            assert perplexity > 1.02 * dense[source]
+        assert cells[method]["parameters"] < cells["dense"]["parameters"]
+
+
 def test_only_responses_are_trained_on(undisturbed: Path) -> None:
     for path in (undisturbed / "store" / "sft").glob("*/run.json"):
         share = json.loads(path.read_text())["measured"]["labelled_share"]
@@ -93,6 +103,32 @@ def test_a_second_call_runs_nothing(undisturbed: Path) -> None:
     before, csv = made(undisturbed), table(undisturbed)
     assert run(undisturbed).returncode == 0
     assert made(undisturbed) == before and table(undisturbed) == csv
+
+
+def test_why_tells_what_a_cell_rests_on_and_what_a_change_would_redo(undisturbed: Path) -> None:
+    places = ["--store", str(undisturbed / "store"), "--preset", "smoke"]
+    base = [sys.executable, "-m", "experiments", "why", "impact:3", *places]
+    told = subprocess.run(base, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "finetune 7b" in told and "profile squared_gradient" in told and "would run" not in told
+    told = subprocess.run([*base, "--eta", "0.5"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "would run: changed config.settings.eta (0.25 -> 0.5)" in told
+    assert not [line for line in told.splitlines() if "profile" in line and "would run" in line]
+
+
+def test_gc_keeps_what_the_table_rests_on(copy: Path) -> None:
+    kept, csv = made(copy), table(copy)
+    stray = copy / "store" / "sft" / "0123456789abcdef"
+    shutil.copytree(next((copy / "store" / "sft").iterdir()), stray)
+    arguments = ["--store", str(copy / "store"), "--results", str(copy / "results")]
+    gc = [sys.executable, "-m", "experiments", "gc", *arguments]
+    assert (
+        "would remove 1 outputs"
+        in subprocess.run([*gc, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )
+    assert stray.exists()
+    subprocess.run(gc, cwd=ROOT, capture_output=True, check=True)
+    assert made(copy) == kept
+    assert run(copy).returncode == 0 and made(copy) == kept and table(copy) == csv
 
 
 def test_another_method_runs_only_what_is_missing(copy: Path) -> None:
