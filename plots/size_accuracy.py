@@ -1,5 +1,6 @@
 """Figures 2 to 5: pass@1 accuracy against model size, one curve a method."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,13 +55,17 @@ def size_accuracy(measured: pd.DataFrame, number: int, benchmark: str, provenanc
         )  # fmt: skip
     problems = ", ".join(f"{n:,}" for n in sorted(points[f"{benchmark}_n"].unique()))
     conditions = f"preset {provenance['preset']}, {problems} problems, bars: 95 % Wilson"
-    left.set_title(f"Measured in this run: {provenance['model']}\n({conditions})")
+    # wrapped, because a title wider than its panel is cut off
+    model = textwrap.fill(f"Measured in this run: {provenance['model']}", 52)
+    left.set_title(f"{model}\n({conditions})", fontsize="medium")
     left.set_ylabel(f"{LABELS[benchmark]} pass@1 accuracy (%)")
 
     printed = printed_table(number)
     printed["size_pct"] = 100 * printed["model_size_b"] / printed.loc[printed["method"] == DENSE, "model_size_b"].item()
     _curves(right, printed, benchmark)
-    right.set_title(f"Printed in the paper: {PRINTED_MODEL[number]}\n(not measured here)", color="0.35")
+    right.set_title(
+        f"Printed in the paper: {PRINTED_MODEL[number]}\n(not measured here)", color="0.35", fontsize="medium"
+    )
     right.set_ylabel(f"printed {LABELS[benchmark]} accuracy (%)", color="0.35")
     right.set_facecolor("0.96")
 
