@@ -1,34 +1,20 @@
 """Perplexity of held-out responses."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.benchmarks import SftRow
-from evals.tokenisation import IGNORED_LABEL, TokenisedRow, tokenise_row
-
-
-def _padded(rows: Sequence[TokenisedRow], pad_id: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Right-padded input ids, attention mask and labels, each (batch, longest)."""
-    longest = max(len(row.input_ids) for row in rows)
-    ids = torch.full((len(rows), longest), pad_id)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORED_LABEL)
-    for i, row in enumerate(rows):
-        length = len(row.input_ids)
-        ids[i, :length] = torch.tensor(row.input_ids)
-        mask[i, :length] = 1
-        labels[i, :length] = torch.tensor(row.labels)
-    return ids.to(device), mask.to(device), labels.to(device)
+from evals.tokenisation import IGNORED_LABEL, padded_batches
 
 
 @torch.inference_mode()
 def response_perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[SftRow],
+    rows: Sequence[Mapping[str, Any]],
     *,
     batch_size: int,
     max_length: int,
@@ -39,19 +25,13 @@ def response_perplexity(
     to float32 before the log-softmax, sums are float64. The model is put in eval mode for the call.
     Raises ValueError if no response token is left (no rows, or prompts that fill `max_length`).
     """
-    # long rows together, so that little is padding; the result does not depend on the order
-    tokenised = sorted(
-        (tokenise_row(tokenizer, row["query"], row["response"], max_length) for row in rows),
-        key=lambda row: len(row.input_ids),
-    )
     was_training = model.training
     model.eval()
     total = 0.0
     tokens = 0
     try:
-        for start in range(0, len(tokenised), batch_size):
-            # the id on padded positions is masked out, so any valid one does
-            ids, mask, labels = _padded(tokenised[start : start + batch_size], 0, model.device)
+        for batch in padded_batches(tokenizer, rows, batch_size, max_length):
+            ids, mask, labels = (tensor.to(model.device) for tensor in batch)
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             targets = labels[:, 1:]
             counted = targets != IGNORED_LABEL

@@ -1,7 +1,10 @@
 """One tokenisation of training rows, shared by SFT, calibration and held-out perplexity."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from evals.prompts import training_prompt
@@ -33,3 +36,27 @@ def tokenise_row(tokenizer: PreTrainedTokenizerBase, query: str, response: str, 
     input_ids: list[int] = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
     prompt_length = min(len(tokenizer(prompt)["input_ids"]), len(input_ids))
     return TokenisedRow(input_ids, [IGNORED_LABEL] * prompt_length + input_ids[prompt_length:])
+
+
+def padded_batches(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], batch_size: int, max_length: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Right-padded input ids, attention mask and labels, each (batch, longest), rows of like length together.
+
+    The id on padded positions is 0: it is masked out, so any valid one does.
+    """
+    tokenised = sorted(
+        (tokenise_row(tokenizer, row["query"], row["response"], max_length) for row in rows),
+        key=lambda row: len(row.input_ids),
+    )
+    for start in range(0, len(tokenised), batch_size):
+        chunk = tokenised[start : start + batch_size]
+        shape = (len(chunk), max(len(row.input_ids) for row in chunk))
+        ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORED_LABEL)
+        for i, row in enumerate(chunk):
+            length = len(row.input_ids)
+            ids[i, :length] = torch.tensor(row.input_ids)
+            mask[i, :length] = 1
+            labels[i, :length] = torch.tensor(row.labels)
+        yield ids, mask, labels

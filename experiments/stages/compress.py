@@ -81,7 +81,7 @@ def score(task: Task) -> dict[str, Any]:
         return response_perplexity(
             candidate,
             tokenizer,
-            rows,  # type: ignore[arg-type]
+            rows,
             batch_size=config.batch_size,
             max_length=config.max_length,
         )

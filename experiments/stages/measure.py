@@ -23,7 +23,7 @@ def perplexity(task: Task) -> dict[str, Any]:
         measured[source] = response_perplexity(
             model,
             tokenizer,
-            rows,  # type: ignore[arg-type]
+            rows,
             batch_size=config.perplexity.batch_size,
             max_length=config.perplexity.max_length,
         )

@@ -1,14 +1,15 @@
 """Loading what earlier stages wrote."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.benchmarks import Row
-from evals.tokenisation import tokenise_row
-from impact.calibration import IGNORED_LABEL, Batch
+from evals.tokenisation import padded_batches
+from impact.calibration import Batch
 from impact.checkpoint import load_model
 
 TOKENIZER_FILES = (
@@ -42,23 +43,8 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def batches(tokenizer: PreTrainedTokenizerBase, rows: list[Row], batch_size: int, max_length: int) -> list[Batch]:
-    """Right-padded batches of {query, response} rows, prompts masked, rows of like length together."""
-    tokenised = sorted(
-        (tokenise_row(tokenizer, row["query"], row["response"], max_length) for row in rows),
-        key=lambda row: len(row.input_ids),
-    )
-    made = []
-    for start in range(0, len(tokenised), batch_size):
-        chunk = tokenised[start : start + batch_size]
-        shape = (len(chunk), max(len(row.input_ids) for row in chunk))
-        batch = Batch(
-            torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED_LABEL)
-        )
-        for i, row in enumerate(chunk):
-            length = len(row.input_ids)
-            batch.input_ids[i, :length] = torch.tensor(row.input_ids)
-            batch.attention_mask[i, :length] = 1
-            batch.labels[i, :length] = torch.tensor(row.labels)
-        made.append(batch)
-    return made
+def batches(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], batch_size: int, max_length: int
+) -> list[Batch]:
+    """Calibration batches of {query, response} rows, prompts masked."""
+    return [Batch(*tensors) for tensors in padded_batches(tokenizer, rows, batch_size, max_length)]
