@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ class _Order:
     command: str
 
 
+def start_server() -> None:
+    """Starts the server that children are forked from; it imports in the background while the caller goes on."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+
+
 def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable[[float, float], None]) -> None:
     """Makes the outputs of the bundle's jobs that aren't there yet. Raises StageError with one line."""
     missing = [job for job in bundle if not store.finished(job)]
@@ -60,8 +67,8 @@ def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable
     # Checked here and not in the child, so that a damaged input is one clear line.
     for upstream in missing[0].inputs.values():
         store.verified(upstream)
+    start_server()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     # Duplex, although the parent never writes: when it dies, however it dies, the child reads the end of the pipe.
     receiving, sending = context.Pipe(duplex=True)
     order = _Order(store.root, missing, threads, os.environ.get("IMPACT_COMMAND", " ".join(sys.argv)))
@@ -105,14 +112,12 @@ def _child(order: _Order, connection: Connection) -> None:
     except UserError as error:
         connection.send(("error", str(error)))
         sys.exit(2)
-    except OSError as error:
-        traceback.print_exc()
-        if error.errno != errno.ENOSPC:
-            raise
-        connection.send(("error", f"no space left on the device of {store.root}: free some, or give --store DIR"))
-        sys.exit(2)
     except Exception as error:
         traceback.print_exc()
+        # safetensors has an error class of its own for it
+        if os.strerror(errno.ENOSPC) in str(error):
+            connection.send(("error", f"no space left on the device of {store.root}: free some, or give --store DIR"))
+            sys.exit(2)
         first = str(error).strip().splitlines() or [""]
         connection.send(("error", f"{type(error).__name__}: {first[0]} (what it printed is in {log})"))
         sys.exit(1)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.children import run_bundle
+from experiments.children import run_bundle, start_server
 from experiments.errors import UserError
 from experiments.jobs import Job, bundles, with_inputs
 from experiments.stages.registry import STAGES
@@ -79,6 +79,7 @@ def execute(jobs: list[Job], store: Store, cores: int, gpus: int, watching: Obse
         store.stamp(job).unlink(missing_ok=True)
     if not missing:
         return
+    start_server()
     path = _write_schedule(missing, store, cores, gpus)
     observer = watching
     _failures.clear()

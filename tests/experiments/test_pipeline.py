@@ -173,14 +173,17 @@ def test_a_second_run_on_a_live_store_is_refused(copy: Path) -> None:
 
 
 def test_killed_at_any_moment_the_next_call_continues(undisturbed: Path, tmp_path: Path) -> None:
-    """SIGKILL of the whole process group at random moments of one run, until a call comes through."""
-    moments, finished, kills = random.Random(0), {}, 0
+    """SIGKILL a random while after a random number of further outputs, until a call comes through."""
+    moments, kills = random.Random(0), 0
+    finished: dict[str, int] = {}
     while True:
         with subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True) as live:
-            try:
-                live.wait(timeout=moments.uniform(8, 20))
-            except subprocess.TimeoutExpired:
-                # Only the parent: the stage it was running must not survive it either.
+            wanted = len(finished) + moments.randint(1, 8)
+            while live.poll() is None and len(made(tmp_path)) < wanted:
+                time.sleep(0.05)
+            time.sleep(moments.uniform(0, 3))
+            if live.poll() is None:
+                # Every other time only the parent: the stage that it was running must not survive it either.
                 (os.kill if kills % 2 else os.killpg)(live.pid, signal.SIGKILL)
                 kills += 1
         now = made(tmp_path)
