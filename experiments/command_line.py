@@ -135,7 +135,7 @@ def _planned(options: argparse.Namespace, table: str) -> "Plan":
 
 
 def _reproduce(options: argparse.Namespace, name: str) -> None:
-    from experiments.report import publish
+    from experiments.published import Published
     from experiments.schedule import execute
     from experiments.store import Store
 
@@ -158,7 +158,17 @@ def _reproduce(options: argparse.Namespace, name: str) -> None:
             console.print(f"{len(plan.jobs)} jobs, {len(missing)} to run; outputs in {store.root}", markup=False)
             with Progress(missing, options.cores, console) as progress:
                 execute(plan.jobs, store, options.cores, _gpus(), progress)
-        publish(plan, store, options.results or ROOT / "results" / options.preset, command(), console)
+        out = options.results or ROOT / "results" / options.preset
+        published = Published(store, plan, out, f"{console.width} {console.is_terminal}")
+        text = published.text()
+        if text is None:
+            from experiments.report import publish
+
+            with console.capture() as shown:
+                files = publish(plan, store, out, command(), console)
+            text = shown.get()
+            published.record(text, files)
+        sys.stdout.write(text)
     console.print(f"{time.monotonic() - started:.1f} s")
 
 

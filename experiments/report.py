@@ -15,8 +15,8 @@ from results.table import render_terminal, write_table
 OUTCOME_STYLES = {"holds": "green", "does not hold": "red", "cannot be told apart": "yellow", "not measured": "dim"}
 
 
-def publish(plan: Plan, store: Store, out: Path, command: str, console: Console) -> None:
-    """Writes tableN.{csv,md,json} and its figures under `out`, and shows the table and the verdicts."""
+def publish(plan: Plan, store: Store, out: Path, command: str, console: Console) -> list[Path]:
+    """Writes tableN.{csv,md,json} and its figures under `out`, shows table and verdicts, and returns the files."""
     provenance = {job.key: store.provenance(job) for job in plan.jobs}
     cells = measured_cells(plan, provenance)
     about = _about(plan, provenance, command)
@@ -31,6 +31,7 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
         console.print(line.append(f"{verdict.statement} ({verdict.section}) {verdict.explanation}", style="default"))
     names = [f"table{plan.table.number}.{{csv,md,json}}", *sorted({path.stem + ".{png,pdf}" for path in figures})]
     console.print(f"written to {out}: {', '.join(names)}", markup=False)
+    return [*(out / f"table{plan.table.number}.{kind}" for kind in ("csv", "md", "json")), *figures]
 
 
 def _about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:

@@ -105,6 +105,14 @@ def test_a_second_call_runs_nothing(undisturbed: Path) -> None:
     assert made(undisturbed) == before and table(undisturbed) == csv
 
 
+def test_a_published_file_that_is_gone_or_changed_is_written_again(copy: Path) -> None:
+    before, csv = made(copy), table(copy)
+    (copy / "results" / "figure2a.png").unlink()
+    (copy / "results" / "table6.csv").write_text("changed")
+    assert run(copy).returncode == 0
+    assert made(copy) == before and table(copy) == csv and (copy / "results" / "figure2a.png").exists()
+
+
 def test_why_tells_what_a_cell_rests_on_and_what_a_change_would_redo(undisturbed: Path) -> None:
     places = ["--store", str(undisturbed / "store"), "--preset", "smoke"]
     base = [sys.executable, "-m", "experiments", "why", "impact:3", *places]

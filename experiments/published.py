@@ -1,0 +1,38 @@
+"""What was published last, so that a call that has nothing left to measure answers without importing what draws."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from experiments.plan import Plan
+from experiments.store import Store, checksum
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Published:
+    """The record of one table's last publication: what it was made from, its files, and what the terminal showed."""
+
+    def __init__(self, store: Store, plan: Plan, out: Path, shown_as: str) -> None:
+        self.path = store.root / "published" / f"table{plan.table.number}-{plan.preset.name}.json"
+        sources = sorted(path for folder in ("results", "plots") for path in (ROOT / folder).glob("*.py"))
+        parts = [*(job.key for job in plan.jobs), *map(checksum, sources), str(out.resolve()), shown_as]
+        parts += [checksum(ROOT / "experiments" / "report.py"), checksum(ROOT / "experiments" / "plan.py")]
+        self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def text(self) -> str | None:
+        """What the terminal showed, if publishing again would make the same files; None otherwise."""
+        if not self.path.exists():
+            return None
+        record = json.loads(self.path.read_text())
+        same = record["fingerprint"] == self.fingerprint and all(
+            Path(name).exists() and checksum(Path(name)) == digest for name, digest in record["files"].items()
+        )
+        return record["text"] if same else None
+
+    def record(self, text: str, files: Iterable[Path]) -> None:
+        """Remembers a publication."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        digests = {str(path.resolve()): checksum(path) for path in files}
+        self.path.write_text(json.dumps({"fingerprint": self.fingerprint, "files": digests, "text": text}))
