@@ -9,8 +9,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
-from evals.benchmarks import get_benchmark
-from evals.generations import EvaluationSummary, Generation, write_generations
+from evals.benchmarks import CodeBenchmark, get_benchmark
+from evals.code_prompts import CHAT_ANSWER, Style
+from evals.generations import Generation, write_generations
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
 _STOP_INTERVAL = 8
@@ -61,7 +62,7 @@ class _LoadedModel(HFLM):
         )
 
 
-def evaluate_model(
+def generate_completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     benchmark: str,
@@ -70,23 +71,35 @@ def evaluate_model(
     *,
     batch_size: int,
     max_gen_toks: int,
+    style: Style = "alpaca",
     limit: int | None = None,
-) -> EvaluationSummary:
-    """Greedy zero-shot generation for the first `limit` problems of a local benchmark file (None: all), and scoring.
+) -> int:
+    """Greedy zero-shot completions for the first `limit` problems of a local benchmark file (None: all); their number.
 
-    Every generation is kept in `out_file` (JSONL of evals.generations.Generation), written whole or not at all.
-    Prompts are tokenised with the tokenizer's default special tokens, as in training. Decoding is greedy and ends at
-    the tokenizer's eos, whatever the model's own generation config says. Mode and generation config of the model are
-    as before after the call. Neither network nor datasets cache is used.
-    Raises DataFileError for a bad data file and ValueError if `max_gen_toks` leaves no room for a prompt.
+    They are kept in `out_file` (JSONL of evals.generations.Generation), written whole or not at all; nothing is
+    judged. Prompts are tokenised with the tokenizer's default special tokens, as in training. Decoding is greedy and
+    ends at the tokenizer's eos, whatever the model's own generation config says. Mode and generation config of the
+    model are as before after the call. Neither network nor datasets cache is used.
+    Raises DataFileError for a bad data file, and ValueError if `max_gen_toks` leaves no room for a prompt or the style
+    is "chat" and the tokenizer has no chat template.
     """
     chosen = get_benchmark(benchmark)
+    chat = style == "chat" and isinstance(chosen, CodeBenchmark)
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos token, which ends every response")
-    manager = TaskManager(include_path=TASKS_FOLDER, include_defaults=False, metadata={"data_file": str(data_file)})
+    if chat and tokenizer.chat_template is None:
+        raise ValueError("the prompt style is chat, and the model's tokenizer has no chat template")
+    metadata = {"data_file": str(data_file), "style": style}
+    manager = TaskManager(include_path=TASKS_FOLDER, include_defaults=False, metadata=metadata)
     tasks = manager.load([chosen.task_name])
     task = tasks["tasks"][chosen.task_name]
-    task.set_config("generation_kwargs", {"max_gen_toks": max_gen_toks}, update=True)
+    task.set_config(
+        "generation_kwargs", {"max_gen_toks": max_gen_toks, "until": list(chosen.stop_strings(style))}, update=True
+    )
+    if chat:
+        task.set_config("gen_prefix", CHAT_ANSWER)
+    # Judged later, from the kept completions: a generated program is not run in the process that holds the model.
+    task.process_results = lambda doc, results: {}
 
     was_training, own_config = model.training, model.generation_config
     try:
@@ -98,24 +111,16 @@ def evaluate_model(
             do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
         # evaluate, not simple_evaluate: the latter runs `pip list` and others for its environment report
-        results = evaluate(lm=lm, task_dict=tasks, limit=limit, bootstrap_iters=0, log_samples=True)
+        results = evaluate(
+            lm=lm, task_dict=tasks, limit=limit, bootstrap_iters=0, log_samples=True, apply_chat_template=chat
+        )
     finally:
         model.generation_config = own_config
         model.train(was_training)
 
-    generations = []
-    for sample in results["samples"][chosen.task_name]:
-        completion = sample["filtered_resps"][0]
-        verdict = chosen.score(completion, sample["doc"])
-        generations.append(
-            Generation(
-                task_id=chosen.task_id(sample["doc_id"]),
-                prompt=sample["arguments"][0][0],
-                completion=completion,
-                extracted=verdict.extracted,
-                gold=verdict.gold,
-                correct=verdict.correct,
-            )
-        )
+    generations = [
+        Generation(sample["doc"]["task_id"], sample["arguments"][0][0], sample["filtered_resps"][0])
+        for sample in results["samples"][chosen.task_name]
+    ]
     write_generations(out_file, generations)
-    return EvaluationSummary(n=len(generations), correct=[generation.correct for generation in generations])
+    return len(generations)

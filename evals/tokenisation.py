@@ -21,8 +21,8 @@ class TokenisedRow:
     labels: list[int]
 
 
-def tokenise_row(tokenizer: PreTrainedTokenizerBase, query: str, response: str, max_length: int) -> TokenisedRow:
-    """Tokenise a training row as MetaMath does (train_math.py), at most `max_length` tokens.
+def tokenise_row(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], max_length: int) -> TokenisedRow:
+    """Tokenise a training row {query, response} as MetaMath does (train_math.py), at most `max_length` tokens.
 
     The concatenation prompt + response + eos is tokenised as one text, and as many leading labels are masked as the
     prompt has tokens when tokenised alone. The tokens around the boundary are those of the concatenation: the
@@ -31,8 +31,8 @@ def tokenise_row(tokenizer: PreTrainedTokenizerBase, query: str, response: str, 
     """
     if not isinstance(tokenizer.eos_token, str):
         raise ValueError("the tokenizer has no eos token, which ends every response")
-    prompt = training_prompt(query)
-    text = prompt + response + tokenizer.eos_token
+    prompt = training_prompt(row)
+    text = prompt + row["response"] + tokenizer.eos_token
     input_ids: list[int] = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
     prompt_length = min(len(tokenizer(prompt)["input_ids"]), len(input_ids))
     return TokenisedRow(input_ids, [IGNORED_LABEL] * prompt_length + input_ids[prompt_length:])
@@ -46,7 +46,7 @@ def padded_batches(
     The id on padded positions is 0: it is masked out, so any valid one does.
     """
     tokenised = sorted(
-        (tokenise_row(tokenizer, row["query"], row["response"], max_length) for row in rows),
+        (tokenise_row(tokenizer, row, max_length) for row in rows),
         key=lambda row: len(row.input_ids),
     )
     for start in range(0, len(tokenised), batch_size):

@@ -14,7 +14,9 @@ from experiments.errors import UserError
 from experiments.settings import choose, known, load_preset, load_table
 
 if TYPE_CHECKING:
+    from experiments.jobs import Job
     from experiments.plan import Plan
+    from experiments.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 # Piped into a file there is no terminal to fit the tables to.
@@ -39,12 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def targets() -> dict[str, str]:
-    """Every target -> the table that it needs."""
+    """Every table and figure -> the accuracy table that it needs."""
     found = {}
     for name in known("tables"):
         found[name] = name
         found |= dict.fromkeys(load_table(name).figures, name)
-    return found
+    return found | derived_targets()
+
+
+def derived_targets() -> dict[str, str]:
+    """Every table that is computed from another -> that other."""
+    return {f"table{load_table(name).derived}": name for name in known("tables")}
 
 
 def _fail(line: str, code: int = 2) -> int:
@@ -63,15 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="./reproduce.sh",
         description="Measures the tables and figures of the IMPACT paper, beside the printed numbers.",
-        epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why CELL, gc, test.",
+        epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why [TABLE] CELL, claims, gc, "
+        "score gsm8k|math|humaneval|mbpp GENERATIONS.jsonl --data FILE, test.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("targets", nargs="+", metavar="TARGET", help="a table or figure, 'all', or list | why CELL | gc | test")
+    add("targets", nargs="+", metavar="TARGET", help="a table or figure, 'all', or a command")
     add("--preset", default="tiny", help="size of the experiment: " + ", ".join(known("presets")) + " (default: tiny)")
     add("--methods", type=_names, help="only these methods, comma-separated")
     add("--rows", type=_numbers, help="only these rows of the table, comma-separated")
     add("--seeds", type=int, default=1, help="repeat the second SFT with this many seeds (default: 1)")
+    add("--from", dest="source", choices=("runs", "paper"), default="runs", help="table10-13: from the printed numbers")
+    add("--data", type=Path, help="score: the benchmark's data file, in its published format")
+    add("--unsafe-local-execution", action="store_true", help="run generated programs without isolation")
     add("--eta", type=float, help="IMPACT's eta instead of the table's .25")
     add("--data-dir", type=Path, help="local files of the published data: gsm8k/train.jsonl, gsm8k/test.jsonl, ...")
     add("--model-dir", type=Path, help="local copies of the hub's models, by their names")
@@ -106,15 +117,23 @@ def _run(options: argparse.Namespace) -> None:
         return _list()
     if first == "gc":
         return _collect_garbage(options)
+    if first == "score":
+        return _score(options, rest)
     if first == "why":
-        if len(rest) != 1:
-            raise UserError("why takes one cell, such as impact:3 or dense:0")
-        return _why(options, rest[0])
+        if not 1 <= len(rest) <= 2:
+            raise UserError("why takes a cell, such as impact:3 or dense:0, after its table if that is not table6")
+        return _why(options, rest[-1], rest[0] if len(rest) == 2 else "table6")
     all_targets = targets()
-    chosen = [choose(name, [*all_targets, "all", "list", "why", "gc", "test"], "target") for name in options.targets]
-    tables = dict.fromkeys(all_targets.values()) if "all" in chosen else dict.fromkeys(all_targets[c] for c in chosen)
-    for table in tables:
-        _reproduce(options, table)
+    commands = ["all", "list", "why", "claims", "gc", "score", "test"]
+    chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
+    if "all" in chosen:
+        chosen = [*known("tables"), *derived_targets(), "claims"]
+    if options.source == "paper":
+        return _from_paper(options, chosen)
+    for table in dict.fromkeys(all_targets[name] for name in chosen if name in all_targets):
+        _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
+    if "claims" in chosen:
+        _claims(options)
 
 
 def _list() -> None:
@@ -129,13 +148,38 @@ def _planned(options: argparse.Namespace, table: str) -> "Plan":
     from experiments.plan import Selection, plan_table
 
     selection = Selection(
-        options.methods, options.rows, options.seeds, options.eta, options.data_dir, options.model_dir
+        options.methods,
+        options.rows,
+        options.seeds,
+        options.eta,
+        options.data_dir,
+        options.model_dir,
+        not options.unsafe_local_execution,
     )
     return plan_table(load_table(table), load_preset(options.preset), selection)
 
 
-def _reproduce(options: argparse.Namespace, name: str) -> None:
-    from experiments.published import Published
+def _from_paper(options: argparse.Namespace, chosen: Sequence[str]) -> None:
+    """Tables 10-13 from the printed accuracies: nothing runs."""
+    for name in chosen:
+        choose(name, derived_targets(), "table that follows from the paper's printed ones")
+    from experiments.derived import publish_printed_reductions
+
+    for name in chosen:
+        out = options.results or ROOT / "results" / "from-paper"
+        publish_printed_reductions(int(name.removeprefix("table")), out, command(), console)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    load_preset(options.preset)
+    from experiments.derived import publish_claims
+
+    out = options.results or ROOT / "results" / options.preset
+    publish_claims(out, out, command(), console)
+
+
+def _reproduce(options: argparse.Namespace, name: str, wanted: Sequence[str]) -> None:
+    """Measures a table's cells where they are missing, and shows what is wanted of it and what follows from it."""
     from experiments.schedule import execute
     from experiments.store import Store
 
@@ -147,6 +191,7 @@ def _reproduce(options: argparse.Namespace, name: str) -> None:
         from experiments.estimate import show_estimate
 
         return show_estimate(plan, missing, options.store, console)
+    _check_isolation(missing)
     with store.locked():
         damaged = [(job, store.damage(job, content=False)) for job in missing if store.directory(job).exists()]
         for job, wrong in damaged:
@@ -159,25 +204,56 @@ def _reproduce(options: argparse.Namespace, name: str) -> None:
             with Progress(missing, options.cores, console) as progress:
                 execute(plan.jobs, store, options.cores, _gpus(), progress)
         out = options.results or ROOT / "results" / options.preset
-        published = Published(store, plan, out, f"{console.width} {console.is_terminal}")
-        text = published.text()
-        if text is None:
-            from experiments.report import publish
+        if set(wanted) - {*derived_targets()}:
+            _publish(plan, store, out)
+        if set(wanted) & {*derived_targets()}:
+            from experiments.derived import publish_reductions
 
-            with console.capture() as shown:
-                files = publish(plan, store, out, command(), console)
-            text = shown.get()
-            published.record(text, files)
-        sys.stdout.write(text)
+            publish_reductions(plan, store, out, command(), console)
     console.print(f"{time.monotonic() - started:.1f} s")
 
 
-def _why(options: argparse.Namespace, cell: str) -> None:
+def _publish(plan: "Plan", store: "Store", out: Path) -> None:
+    from experiments.published import Published
+
+    published = Published(store, plan, out, f"{console.width} {console.is_terminal}")
+    text = published.text()
+    if text is None:
+        from experiments.report import publish
+
+        with console.capture() as shown:
+            files = publish(plan, store, out, command(), console)
+        text = shown.get()
+        published.record(text, files)
+    sys.stdout.write(text)
+
+
+def _check_isolation(missing: Sequence["Job"]) -> None:
+    """Before hours of work, not after them: whether the programs that it ends in can be run."""
+    if any(getattr(job.config, "isolation", None) == "bubblewrap" for job in missing):
+        from evals.execution.isolation import IsolationError
+        from evals.execution.programs import check_isolation
+        from experiments.stages.judge import WITHOUT_ISOLATION
+
+        try:
+            check_isolation()
+        except IsolationError as error:
+            raise UserError(f"{error}; {WITHOUT_ISOLATION}") from error
+
+
+def _why(options: argparse.Namespace, cell: str, table: str) -> None:
     from experiments.store import Store
     from experiments.why import explain
 
-    for table in known("tables"):
-        explain(_planned(options, table), cell, Store(options.store), console)
+    explain(_planned(options, table), cell, Store(options.store), console)
+
+
+def _score(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    if len(rest) != 2 or options.data is None:
+        raise UserError("score takes a benchmark and a file: score humaneval GENERATIONS.jsonl --data HumanEval.jsonl")
+    from experiments.score import score
+
+    score(rest[0], Path(rest[1]), options.data, not options.unsafe_local_execution, options.cores, console)
 
 
 def _collect_garbage(options: argparse.Namespace) -> None:

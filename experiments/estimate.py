@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from evals.benchmarks import BENCHMARKS
 from experiments.jobs import Job
 from experiments.plan import Plan
 from experiments.settings import HubModel, PublishedData, Shape
@@ -24,9 +25,8 @@ from results.printed import printed_table
 BF16_FLOPS, FP32_FLOPS, FP64_FLOPS = 312e12 * 0.4, 19.5e12 * 0.9, 9.7e12 * 0.5
 BANDWIDTH = 2.0e12 * 0.4
 TOKENS_PER_ROW = 250  # of MetaMathQA under Llama's tokenizer; the paper's profiling times agree with it
-TOKENS_PER_ANSWER = {"gsm8k": 200, "math": 400}
-ROWS = {"metamath": 395_000, "gsm8k": 7_473, "math": 7_500}
-TEST_PROBLEMS = {"gsm8k": 1319, "math": 5000}
+TOKENS_PER_ANSWER = {"gsm8k": 200, "math": 400, "humaneval": 200, "mbpp": 150}
+ROWS = {"metamath": 395_000, "gsm8k": 7_473, "math": 7_500, "code": 120_000}
 STORED_BYTES = 4  # of a parameter in a checkpoint: float32
 
 
@@ -86,8 +86,7 @@ class Estimator:
 
     def _finetune(self, job: Job) -> Cost:
         training = job.config.training  # type: ignore[attr-defined]
-        data = self.plan.preset.data
-        assert isinstance(data, PublishedData)
+        data = self.plan.data.config.data  # type: ignore[attr-defined]
         rows = sum(ROWS[name] for name in data.train)
         tokens = min(rows, training.rows or rows) * training.epochs * TOKENS_PER_ROW
         passes = 8 if training.gradient_checkpointing else 6
@@ -98,7 +97,7 @@ class Estimator:
     _sft = _finetune
 
     def _profile(self, job: Job) -> Cost:
-        tokens = job.config.calibration.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
+        tokens = self.plan.data.config.data.calibration * TOKENS_PER_ROW  # type: ignore[attr-defined]
         statistic = job.config.statistic  # type: ignore[attr-defined]
         passes = 2 if statistic in ("activation_covariance", "input_magnitude") else 4
         gram = disk = 0.0
@@ -127,11 +126,14 @@ class Estimator:
 
     def _evaluate(self, job: Job) -> Cost:
         config = job.config
-        problems = TEST_PROBLEMS[config.benchmark]  # type: ignore[attr-defined]
+        problems = BENCHMARKS[config.benchmark].test_size  # type: ignore[attr-defined]
         answer = TOKENS_PER_ANSWER[config.benchmark]  # type: ignore[attr-defined]
         # a batch runs until its longest answer ends, taken as twice the mean
         steps = problems / config.evaluation.batch_size * answer * 2  # type: ignore[attr-defined]
         return Cost(1, steps * (self.parameters(job) * 2 / BANDWIDTH + 0.03) / 3600, 0.05)
+
+    def _judge(self, job: Job) -> Cost:
+        return Cost(0, 0.1, 0)
 
 
 def show_estimate(plan: Plan, missing: list[Job], store: Path, console: Console) -> None:
@@ -159,15 +161,14 @@ def show_estimate(plan: Plan, missing: list[Job], store: Path, console: Console)
 def missing_here(plan: Plan, source: HubModel, store: Path, disk_gb: float) -> list[str]:
     """What this machine lacks for the plan, a line each."""
     lines = []
-    wanted = max((plan.preset.sft[plan.table.model].processes, plan.preset.hardware.gpus))
+    wanted = max((plan.preset.sft[plan.table.size].processes, plan.preset.hardware.gpus))
     if (found := torch.cuda.device_count()) < wanted:
         lines.append(f"GPUs: a job needs up to {wanted}, this machine has {found}")
     if not _weights_at_hand(plan, source):
         lines.append(f"weights of {source.repository}: not in the hub's cache; log in to the hub, or give --model-dir")
-    if isinstance(plan.preset.data, PublishedData) and "data_dir" not in plan.data.paths:
-        lines.append(
-            f"data: {', '.join(plan.preset.data.train)} and the test sets would come from the hub, or from --data-dir"
-        )
+    data = plan.preset.data[plan.table.domain]
+    if isinstance(data, PublishedData) and "data_dir" not in plan.data.paths:
+        lines.append(f"data: {', '.join(data.train)} and the test sets would come from the hub, or from --data-dir")
     place = next(path for path in (store, *store.resolve().parents) if path.exists())
     if (free := shutil.disk_usage(place).free / 1e9) < disk_gb:
         lines.append(f"disk: {disk_gb:,.0f} GB are needed, {free:,.0f} GB are free at {place}; give --store DIR")

@@ -18,7 +18,7 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
         key.split("/")[1]
         for folder in results
         for path in folder.glob("**/table*.json")
-        for cell in json.loads(path.read_text())["cells"]
+        for cell in json.loads(path.read_text()).get("cells", ())  # tables that follow from others have none
         for key in cell["runs"].values()
     ]
     while waiting:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from baselines.registry import METHODS, build_method
+from evals.benchmarks import BENCHMARKS
 from experiments.errors import UserError
 from experiments.jobs import Job, with_inputs
 from experiments.settings import Grid, HubModel, Preset, PublishedData, Table, choose
@@ -14,6 +15,7 @@ from experiments.stages.configs import (
     CompressConfig,
     DataConfig,
     EvaluateConfig,
+    JudgeConfig,
     PerplexityConfig,
     PrepareConfig,
     ProfileConfig,
@@ -27,6 +29,7 @@ from experiments.stages.registry import (
     DATA,
     EVALUATE,
     FINETUNE,
+    JUDGE,
     PERPLEXITY,
     PREPARE,
     PROFILE,
@@ -38,7 +41,10 @@ from results.cells import DENSE, DENSE_SFT, BenchmarkResult, Cell
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user asked for beyond preset and table; None leaves the preset's choice."""
+    """What the user asked for beyond preset and table; None leaves the preset's choice.
+
+    isolated: whether generated programs run in isolation, or the user gave that up.
+    """
 
     methods: tuple[str, ...] | None = None
     rows: tuple[int, ...] | None = None
@@ -46,6 +52,7 @@ class Selection:
     eta: float | None = None
     data_dir: Path | None = None
     model_dir: Path | None = None
+    isolated: bool = True
 
 
 @dataclass
@@ -107,7 +114,10 @@ class _Planner:
         return Plan(self.table, self.preset, cells, self.data)
 
     def _data(self) -> Job:
-        data, benchmarks, paths = self.preset.data, self.table.benchmarks, {}
+        domain, benchmarks, paths = self.table.domain, self.table.benchmarks, {}
+        if domain not in self.preset.data:
+            raise UserError(f"the preset {self.preset.name} has no data for {domain}")
+        data = self.preset.data[domain]
         files: dict[str, str] = {}
         if isinstance(data, PublishedData):
             directory = self.selection.data_dir
@@ -116,14 +126,15 @@ class _Planner:
             files = published_files(data, benchmarks, directory)
             if directory is not None:
                 paths["data_dir"] = str(directory.resolve())
-        return Job(DATA, DataConfig(data=data, benchmarks=benchmarks, files=files), paths=paths)
+        config = DataConfig(domain=domain, data=data, benchmarks=benchmarks, files=files)
+        return Job(DATA, config, paths=paths, label=domain)
 
     def _dense(self) -> Job:
         source, paths = self.preset.models[self.table.model], {}
         if isinstance(source, HubModel) and self.selection.model_dir is not None:
             paths["model_dir"] = str(self.selection.model_dir.resolve())
         base = Job(BASE, BaseConfig(model=source), paths=paths, label=self.table.model)
-        training = self.preset.finetune[self.table.model]
+        training = self.preset.finetune[self.table.size]
         if training is None:
             return base
         config = TrainConfig(training=training, seed=self.preset.seed, attention=self.attention)
@@ -211,7 +222,7 @@ class _Planner:
 
     def _measured_twice(self, model: Job, label: str, seed: int) -> dict[str, Job]:
         """Perplexity before the second SFT, the SFT, and everything after it."""
-        training = self.preset.sft[self.table.model]
+        training = self.preset.sft[self.table.size]
         config = TrainConfig(training=training, seed=seed, attention=self.attention)
         if seed != self.preset.seed:
             label = f"{label} seed {seed}"
@@ -231,19 +242,24 @@ class _Planner:
 
     def _accuracies(self, model: Job, label: str) -> dict[str, Job]:
         return {
-            f"accuracy {benchmark}": Job(
-                EVALUATE,
-                EvaluateConfig(
-                    benchmark=benchmark,
-                    evaluation=self.preset.evaluation[benchmark],
-                    precision=self.preset.hardware.precision,
-                    attention=self.attention,
-                ),
-                {"model": model, "data": self.data},
-                label=f"{label} on {benchmark}",
-            )
+            f"accuracy {benchmark}": self._accuracy(model, benchmark, f"{label} on {benchmark}")
             for benchmark in self.table.benchmarks
         }
+
+    def _accuracy(self, model: Job, benchmark: str, label: str) -> Job:
+        """The verdicts on a model's completions."""
+        evaluation = EvaluateConfig(
+            benchmark=benchmark,
+            evaluation=self.preset.evaluation[benchmark],
+            precision=self.preset.hardware.precision,
+            attention=self.attention,
+        )
+        completions = Job(EVALUATE, evaluation, {"model": model, "data": self.data}, label=label)
+        isolation: Literal["bubblewrap", "none"] | None = None
+        if BENCHMARKS[benchmark].executes:
+            isolation = "bubblewrap" if self.selection.isolated else "none"
+        judging = JudgeConfig(benchmark=benchmark, isolation=isolation)
+        return Job(JUDGE, judging, {"generations": completions, "data": self.data}, label=label)
 
     def _seeds(self) -> range:
         return range(self.preset.seed, self.preset.seed + self.selection.seeds)

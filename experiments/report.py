@@ -19,11 +19,11 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
     """Writes tableN.{csv,md,json} and its figures under `out`, shows table and verdicts, and returns the files."""
     provenance = {job.key: store.provenance(job) for job in plan.jobs}
     cells = measured_cells(plan, provenance)
-    about = _about(plan, provenance, command)
+    described = about(plan, provenance, command)
     notes = list(provenance[plan.data.key]["measured"]["notes"].values()) + _notes(plan, provenance)
-    table, verdicts = write_table(cells, plan.table.number, plan.table.benchmarks, about, out, notes)
-    figures = write_size_accuracy(table, plan.table.number, plan.table.benchmarks, about, out)
-    heading = f"Table {plan.table.number}, measured at preset {plan.preset.name} on {about['model']};"
+    table, verdicts = write_table(cells, plan.table.number, plan.table.benchmarks, described, out, notes)
+    figures = write_size_accuracy(table, plan.table.number, plan.table.benchmarks, described, out)
+    heading = f"Table {plan.table.number}, measured at preset {plan.preset.name} on {described['model']};"
     console.print(f"{heading} printed: the paper's numbers for its own model", markup=False)
     console.print(render_terminal(table))
     for verdict in verdicts:
@@ -34,7 +34,8 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
     return [*(out / f"table{plan.table.number}.{kind}" for kind in ("csv", "md", "json")), *figures]
 
 
-def _about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:
+def about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:
+    """What every table says of where its numbers come from."""
     last = max(provenance.values(), key=lambda run: str(run["started"]))
     first = min(str(run["started"]) for run in provenance.values())
     commits = {f"{run['git']['commit']}"[:12] + "+changes" * run["git"]["dirty"] for run in provenance.values()}

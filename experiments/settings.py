@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from evals.code_prompts import Style
 from experiments.errors import UserError
 from impact.rank_rule import RankRule
 
 HERE = Path(__file__).parent
+Domain = Literal["mathematics", "code"]
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -22,7 +24,7 @@ class Settings(BaseModel):
 
 
 class GeneratedData(Settings):
-    """Word problems made from a seed (experiments.miniature)."""
+    """Problems made from a seed (experiments.miniature): rows in all, of each source held out, of each benchmark."""
 
     source: Literal["generated"]
     seed: int
@@ -49,9 +51,10 @@ class PublishedData(Settings):
 
 
 class InitialisedModel(Settings):
-    """A Llama trained from scratch in the finetune stage, with the miniature's tokenizer."""
+    """A Llama trained from scratch in the finetune stage, with the tokenizer of the domain's generated problems."""
 
     source: Literal["initialised"]
+    domain: Domain
     seed: int
     hidden_size: int
     layers: int
@@ -114,19 +117,22 @@ class Training(Settings):
 
 
 class Calibration(Settings):
-    """The calibration pass: rows, batch, precision of the model while it is profiled."""
+    """The calibration pass over all calibration rows: batch, precision of the model while it is profiled."""
 
-    rows: int
     batch_size: int
     max_length: int
     precision: Literal["fp32", "bf16"]
 
 
 class Evaluation(Settings):
-    """Decoding of one benchmark; greedy. limit: the first that many problems, None for all."""
+    """Decoding of one benchmark; greedy. limit: the first that many problems, None for all.
+
+    style: how a programming problem is put to the model (evals.code_prompts); word problems have one prompt.
+    """
 
     batch_size: int
     max_gen_toks: int
+    style: Style = "alpaca"
     limit: int | None = None
 
 
@@ -157,7 +163,8 @@ class Preset(Settings):
     """One size of the experiment.
 
     methods, rows: what runs unless the user asks for others. values: row -> value of a method's rank rule, for a
-    model that can't be compressed as far as the paper's; the tables say so.
+    model that can't be compressed as far as the paper's; the tables say so. data: by domain. models: by the name that
+    tables have for them. finetune, sft: by the model's size, which is what the paper's settings depend on.
     """
 
     name: str
@@ -166,7 +173,7 @@ class Preset(Settings):
     methods: tuple[str, ...] | None = None
     rows: tuple[int, ...] | None = None
     values: dict[str, dict[int, float]] = {}
-    data: Annotated[GeneratedData | PublishedData, Field(discriminator="source")]
+    data: dict[Domain, Annotated[GeneratedData | PublishedData, Field(discriminator="source")]]
     models: dict[str, Annotated[InitialisedModel | WheelModel | HubModel, Field(discriminator="source")]]
     finetune: dict[str, Training | None]
     sft: dict[str, Training]
@@ -190,13 +197,20 @@ class Grid(Settings):
 
 
 class Table(Settings):
-    """A table of the paper as a grid of cells; the row's number joins it to results/paper/."""
+    """A table of the paper as a grid of cells; the row's number joins it to results/paper/.
+
+    model names the model in a preset, size the training settings. derived: the table of size reductions at the same
+    accuracy that the paper computes from this one.
+    """
 
     number: int
     title: str
+    domain: Domain
     model: str
+    size: str
     benchmarks: tuple[str, ...]
     figures: tuple[str, ...]
+    derived: int
     grids: dict[str, Grid]
 
 

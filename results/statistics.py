@@ -26,6 +26,11 @@ class McNemar:
     p_value: float
 
 
+def standard_error(accuracy: float, n: int) -> float:
+    """Binomial standard error of an accuracy, a fraction, over ``n`` problems."""
+    return float(np.sqrt(accuracy * (1 - accuracy) / n))
+
+
 def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of an accuracy of ``correct`` out of ``n`` problems (Wilson 1927, JASA 22:209-212).
 

@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 import rich.box
 import rich.table
+from pydantic import BaseModel
 
-from results.atomic import written_whole
 from results.cells import DENSE, DENSE_SFT, Cell, grouped_by_point
+from results.documents import BLANK, json_rows, json_text, markdown_table, shown, write_files
+from results.evidence import name_missing
 from results.printed import PRINTED_MODEL, printed_benchmarks, printed_table
 from results.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
-from results.verdicts import Verdict, judge, name_missing
+from results.verdicts import Verdict, judge
 
 # What the heading must say of a run; any further entries of a provenance are kept and listed too.
 REQUIRED_PROVENANCE = ("preset", "model", "date", "command")
-BLANK = "—"
 
 
 def build_table(cells: Sequence[Cell], number: int, benchmarks: Sequence[str]) -> pd.DataFrame:
@@ -133,7 +134,7 @@ def write_table(
         "table": number,
         "printed_model": PRINTED_MODEL[number],
         "provenance": dict(provenance),
-        "rows": [{k: _json_value(v) for k, v in row.items()} for row in table.to_dict("records")],
+        "rows": json_rows(table),
         "verdicts": [verdict.model_dump() for verdict in verdicts],
         "notes": notes,
         "cells": [json.loads(cell.model_dump_json()) for cell in cells],
@@ -141,12 +142,40 @@ def write_table(
     texts = {
         ".csv": _csv(table),
         ".md": _markdown(table, number, benchmarks, provenance, verdicts, notes),
-        ".json": json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        ".json": json_text(record),
     }
-    for suffix, text in texts.items():
-        with written_whole(out / f"table{number}{suffix}") as path:
-            path.write_text(text, encoding="utf-8")
+    write_files(out, f"table{number}", texts)
     return table, verdicts
+
+
+class _MeasuredTable(BaseModel):
+    """Of a written ``tableN.json``, what further tables are made from."""
+
+    table: int
+    cells: list[Cell]
+
+
+def measured_cells_of(folder: Path) -> dict[int, list[Cell]]:
+    """The cells of every measured table that `write_table` wrote into a folder, by the table's number.
+
+    Tables derived from others, which hold no cells, are passed over. A folder without tables, or none, gives none.
+
+    Raises:
+        ValueError: a table's file is damaged or is about another table than its name says.
+    """
+    found = {}
+    for path in sorted(folder.glob("table*.json")):
+        text = path.read_text(encoding="utf-8")
+        try:
+            if "cells" not in json.loads(text):
+                continue
+            measured = _MeasuredTable.model_validate_json(text)
+        except ValueError as error:
+            raise ValueError(f"{path.name} is not a measured table: {error}") from error
+        if path.stem != f"table{measured.table}":
+            raise ValueError(f"{path.name} says that it is Table {measured.table}")
+        found[measured.table] = measured.cells
+    return found
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -155,15 +184,6 @@ def _csv(table: pd.DataFrame) -> str:
     for name in ("model_size_b", "model_size_b_seed_sd"):
         written[name] = ["" if pd.isna(size) else f"{size:.9f}" for size in table[name]]
     return written.to_csv(index=False, float_format="%.10g")
-
-
-def _json_value(value: object) -> object:
-    """Strict JSON: missing is null, an infinite perplexity the string that pydantic reads back."""
-    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and math.isinf(value):
-        return "Infinity"
-    return value
 
 
 def _notes(cells: Sequence[Cell], number: int, benchmarks: Sequence[str]) -> list[str]:
@@ -225,7 +245,7 @@ def _markdown(
         "unless that is the model measured, compare the order of the methods and the shape of the curves, not values.",
         f"- `{BLANK}`: not measured in this run, or not printed in the paper.",
         "",
-        *(_pipe_row(row) for row in (headers, ["---"] * len(headers), *rows)),
+        *markdown_table(headers, rows),
         "",
     ]
     if verdicts:
@@ -244,10 +264,6 @@ def _markdown(
     return "\n".join([*lines, *further]) + "\n"
 
 
-def _pipe_row(values: Sequence[str]) -> str:
-    return "| " + " | ".join(value.replace("|", "\\|").replace("\n", " ") for value in values) + " |"
-
-
 def _display(table: pd.DataFrame, benchmarks: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Headers and formatted rows for people, with the perplexities of ``texts``; the printed columns come last."""
     headers = [
@@ -260,34 +276,30 @@ def _display(table: pd.DataFrame, benchmarks: Sequence[str], texts: Sequence[str
     rows = []
     for record in table.to_dict("records"):
         accuracies = [
-            f"{_text(record[f'{name}_acc'], '.1f')} [{record[f'{name}_low']:.1f}, {record[f'{name}_high']:.1f}]"
+            f"{shown(record[f'{name}_acc'], '.1f')} [{record[f'{name}_low']:.1f}, {record[f'{name}_high']:.1f}]"
             if pd.notna(record[f"{name}_acc"])
             else BLANK
             for name in benchmarks
         ]
         perplexities = [
-            f"{_text(record[f'ppl_before_sft_{text}'], '.4g')} → {_text(record[f'ppl_after_sft_{text}'], '.4g')}"
+            f"{shown(record[f'ppl_before_sft_{text}'], '.4g')} → {shown(record[f'ppl_after_sft_{text}'], '.4g')}"
             for text in texts
         ]
         rows.append(
             [
                 str(record["method"]),
                 str(record["row"]),
-                _text(record["keep_pct"], "g"),
-                _text(record["eta"], "g"),
+                shown(record["keep_pct"], "g"),
+                shown(record["eta"], "g"),
                 np.format_float_positional(record["model_size_b"], precision=4, fractional=False, trim="-"),
-                _text(record["size_pct"], ".1f"),
+                shown(record["size_pct"], ".1f"),
                 *accuracies,
                 *perplexities,
-                _text(record["printed_model_size_b"], ".2f"),
-                *(_text(record[f"printed_{name}_acc"], ".1f") for name in benchmarks),
+                shown(record["printed_model_size_b"], ".2f"),
+                *(shown(record[f"printed_{name}_acc"], ".1f") for name in benchmarks),
             ]
         )
     return headers, rows
-
-
-def _text(value: float, spec: str) -> str:
-    return BLANK if pd.isna(value) else format(value, spec)
 
 
 def render_terminal(table: pd.DataFrame) -> rich.table.Table:

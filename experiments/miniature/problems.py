@@ -1,6 +1,5 @@
 """Generated problems in the published schemas of MetaMathQA, GSM8K and MATH.
 
-Texts are written in a small grammar: `[a|b]` is one of the alternatives, `<n>` the value named n.
 Wording, order of steps and number of steps are drawn at random, as human solutions differ: a response that its
 question determined would leave a trained model no loss, and its gradients would tell nothing about importance.
 """
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 
-Row = dict[str, str]
+from experiments.miniature.splits import Domain, Row, Source, write
 
 THINK = " Let's think step by step."
 ANSWER_TAIL = "\nThe answer is: "
@@ -22,17 +21,6 @@ OBJECTS = ("apples", "pears", "books", "pens", "coins", "cards", "eggs", "toys",
 OPENINGS = ("First", "We see", "Here", "Note")
 LINKS = ("Then", "Next", "So", "Now", "And")
 LARGEST = 99
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Rows in each split; `heldout` counts each source, training and calibration rows are of both."""
-
-    train: int = 60_000
-    calibration: int = 1_800
-    heldout: int = 250
-    gsm8k: int = 500
-    math: int = 500
 
 
 @dataclass(frozen=True)
@@ -84,12 +72,6 @@ STORIES = (
         ("x=a*b [earns|makes]; r=x-c [left|remain]",),
     ),
 )  # fmt: skip
-
-
-def write(text: str, values: Mapping[str, object], rng: random.Random) -> str:
-    """One sentence of the grammar: an alternative of every `[a|b]`, the value of every `<n>`."""
-    chosen = re.sub(r"\[([^\]]*)\]", lambda match: rng.choice(match[1].split("|")), text)
-    return re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), chosen)
 
 
 def _evaluate(left: int, operator: str, right: int) -> int | None:
@@ -243,12 +225,12 @@ def training_row(problem: Problem, source: str, rng: random.Random) -> Row:
     return {"query": problem.question, "response": f"{opened}{ANSWER_TAIL}{problem.answer}", "source": source}
 
 
-def gsm8k_row(problem: Problem, rng: random.Random) -> Row:
+def gsm8k_row(problem: Problem, _index: int, rng: random.Random) -> Row:
     """A test row of GSM8K's schema."""
     return {"question": problem.question, "answer": f"{explain(problem, rng)}\n#### {problem.answer}"}
 
 
-def math_row(problem: Problem, rng: random.Random) -> Row:
+def math_row(problem: Problem, _index: int, rng: random.Random) -> Row:
     """A test row of MATH's schema."""
     return {
         "problem": problem.question,
@@ -258,41 +240,12 @@ def math_row(problem: Problem, rng: random.Random) -> Row:
     }
 
 
-def generate(seed: int, sizes: Sizes) -> dict[str, list[Row]]:
-    """All splits, the same for the same seed; none repeats a question or the numbers of one in another split.
-
-    Training may ask a question twice and solve it in another way, as MetaMathQA does.
-    """
-    rng = random.Random(seed)
-    taken: set[tuple[object, ...]] = set()
-    sources = {"gsm8k": word_problem, "math": competition_problem}
-
-    def draw(counts: Mapping[str, int], distinct: bool) -> Iterator[tuple[str, Problem]]:
-        questions: set[str] = set()
-        keys: set[tuple[object, ...]] = set()
-        wanted = [source for source, count in counts.items() for _ in range(count)]
-        rng.shuffle(wanted)
-        for source in wanted:
-            problem = sources[source](rng)
-            while problem.key in taken or (distinct and problem.question in questions):
-                problem = sources[source](rng)
-            questions.add(problem.question)
-            keys.add(problem.key)
-            yield source, problem
-        taken.update(keys)
-
-    def rows(counts: Mapping[str, int], distinct: bool) -> list[Row]:
-        return [training_row(problem, source, rng) for source, problem in draw(counts, distinct)]
-
-    def both(count: int) -> dict[str, int]:
-        # MetaMathQA holds 240 k rows from GSM8K and 155 k from MATH
-        return {"gsm8k": count * 3 // 5, "math": count - count * 3 // 5}
-
-    # The tests come first: training draws from what they leave.
-    return {
-        "gsm8k": [gsm8k_row(problem, rng) for _, problem in draw({"gsm8k": sizes.gsm8k}, distinct=True)],
-        "math": [math_row(problem, rng) for _, problem in draw({"math": sizes.math}, distinct=True)],
-        "heldout": rows({"gsm8k": sizes.heldout, "math": sizes.heldout}, distinct=True),
-        "calibration": rows(both(sizes.calibration), distinct=True),
-        "train": rows(both(sizes.train), distinct=False),
-    }
+MATHEMATICS = Domain(
+    sources={"gsm8k": Source(word_problem, gsm8k_row), "math": Source(competition_problem, math_row)},
+    training_row=training_row,
+    # MetaMathQA holds 240 k rows from GSM8K and 155 k from MATH
+    first_share=(3, 5),
+    phrases=(THINK, ANSWER_TAIL, r"\frac{", "}{"),
+    # a word with the space before it, a digit, and any other single character
+    pieces=r" ?[A-Za-z]+|[^A-Za-z]",
+)

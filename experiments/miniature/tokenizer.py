@@ -1,4 +1,4 @@
-"""A word-level tokenizer whose vocabulary is exactly what the generated problems are written in."""
+"""Word-level tokenizers, each with exactly the vocabulary that the problems of its domain are written in."""
 
 import re
 
@@ -8,7 +8,8 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from experiments.miniature.problems import ANSWER_TAIL, THINK, Sizes, generate
+from experiments.miniature.domains import DOMAINS, generate
+from experiments.miniature.splits import Sizes
 
 PROMPT_HEAD = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -17,28 +18,30 @@ PROMPT_HEAD = (
 PROMPT_TAIL = "\n\n### Response:"
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
-# One token each: the fixed phrases, a word with the space before it, a digit, and any other single character.
-PIECE = "|".join(
-    [*map(re.escape, (PROMPT_HEAD, PROMPT_TAIL, THINK, ANSWER_TAIL, r"\frac{", "}{")), r" ?[A-Za-z]+", r"[^A-Za-z]"]
-)
+
+def _piece(domain: str) -> str:
+    """Regular expression of one token: a half of the template, a phrase of the domain or any other piece of it."""
+    phrases = (PROMPT_HEAD, PROMPT_TAIL, *DOMAINS[domain].phrases)
+    return "|".join([*map(re.escape, phrases), DOMAINS[domain].pieces])
 
 
-def _vocabulary() -> list[str]:
+def _vocabulary(domain: str) -> list[str]:
     # Taken from the problems themselves, so that no row of lm_head is without gradient.
-    rows = generate(seed=0, sizes=Sizes(train=4000, calibration=0, heldout=0, gsm8k=0, math=0))["train"]
-    pieces = {piece for row in rows for text in (row["query"], row["response"]) for piece in re.findall(PIECE, text)}
+    rows = generate(domain, seed=0, sizes=Sizes(train=4000, calibration=0, heldout=0, test=0))["train"]
+    piece = re.compile(_piece(domain))
+    pieces = {found for row in rows for text in (row["query"], row["response"]) for found in piece.findall(text)}
     return [BOS, EOS, PAD, PROMPT_HEAD, PROMPT_TAIL, *sorted(pieces)]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Tokenizer for everything `generate` writes, wrapped in the Alpaca template; it adds BOS like Llama's.
+def build_tokenizer(domain: str) -> PreTrainedTokenizerFast:
+    """Tokenizer for everything `generate` writes in the domain, wrapped in the Alpaca template; it adds BOS like Llama.
 
     A word outside the vocabulary becomes PAD: evaluation encodes its stop strings ("USER", ...), so unknown
     words may not raise, and none may occur in a problem.
     """
-    vocabulary = {piece: index for index, piece in enumerate(_vocabulary())}
+    vocabulary = {piece: index for index, piece in enumerate(_vocabulary(domain))}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
-    tokenizer.pre_tokenizer = Split(Regex(PIECE), behavior="isolated")
+    tokenizer.pre_tokenizer = Split(Regex(_piece(domain)), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary[BOS])]

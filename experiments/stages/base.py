@@ -34,7 +34,7 @@ def run(task: Task) -> dict[str, Any]:
 
 
 def _initialised(source: InitialisedModel) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(source.domain)
     torch.manual_seed(source.seed)
     config = tiny_llama_config(
         len(tokenizer),

@@ -3,10 +3,11 @@
 Apart from the stages' code, so that planning a run need not import torch.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from experiments.settings import (
     Calibration,
+    Domain,
     Evaluation,
     GeneratedData,
     HubModel,
@@ -20,8 +21,9 @@ from experiments.settings import (
 
 
 class DataConfig(Settings):
-    """What the splits are made from; files: "gsm8k/test.jsonl" -> its SHA-256, or "hub" where it is downloaded."""
+    """What the splits are made from; files: "gsm8k/test" -> its SHA-256, or "hub" where it is downloaded."""
 
+    domain: Domain
     data: GeneratedData | PublishedData
     benchmarks: tuple[str, ...]
     files: dict[str, str]
@@ -87,9 +89,16 @@ class PerplexityConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    """One benchmark."""
+    """Completions for one benchmark."""
 
     benchmark: str
     evaluation: Evaluation
     precision: str
     attention: str
+
+
+class JudgeConfig(Settings):
+    """Verdicts on one benchmark's completions; isolation: what programs run in, None where none are run."""
+
+    benchmark: str
+    isolation: Literal["bubblewrap", "none"] | None

@@ -1,8 +1,8 @@
-"""perplexity and evaluate: what a model is worth."""
+"""perplexity and evaluate: what a model says."""
 
 from typing import Any
 
-from evals.generate import evaluate_model
+from evals.generate import generate_completions
 from evals.perplexity import response_perplexity
 from experiments.stages.configs import EvaluateConfig, PerplexityConfig
 from experiments.stages.data import rows_of
@@ -31,10 +31,10 @@ def perplexity(task: Task) -> dict[str, Any]:
 
 
 def evaluate(task: Task) -> dict[str, Any]:
-    """Greedy pass@1 through lm-eval; every generation is kept as JSONL. Returns n and the verdicts in order."""
+    """Greedy completions through lm-eval, kept as JSONL. Returns their number."""
     config: EvaluateConfig = task.config
     model, tokenizer = load(task.inputs["model"], config.precision, config.attention)
-    summary = evaluate_model(
+    number = generate_completions(
         model,
         tokenizer,
         config.benchmark,
@@ -42,6 +42,7 @@ def evaluate(task: Task) -> dict[str, Any]:
         task.out / GENERATIONS,
         batch_size=config.evaluation.batch_size,
         max_gen_toks=config.evaluation.max_gen_toks,
+        style=config.evaluation.style,
         limit=config.evaluation.limit,
     )
-    return {"n": summary.n, "correct": summary.correct}
+    return {"completions": number}

@@ -22,7 +22,7 @@ def run(task: Task) -> dict[str, Any]:
     config: ProfileConfig = task.configs[0]
     calibration = config.calibration
     model, tokenizer = load(task.inputs["model"], calibration.precision, config.attention)
-    rows = rows_of(task.inputs["data"] / "calibration.jsonl")[: calibration.rows]
+    rows = rows_of(task.inputs["data"] / "calibration.jsonl")
     made = batches(tokenizer, rows, calibration.batch_size, calibration.max_length)
 
     def reported() -> Iterable[Batch]:

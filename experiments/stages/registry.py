@@ -9,6 +9,7 @@ from experiments.stages.configs import (
     CompressConfig,
     DataConfig,
     EvaluateConfig,
+    JudgeConfig,
     PerplexityConfig,
     PrepareConfig,
     ProfileConfig,
@@ -18,6 +19,12 @@ from experiments.stages.configs import (
 from experiments.stages.interface import Stage
 
 _MODEL_FILES = ("experiments/stages/models.py", "impact/checkpoint.py")
+_MINIATURE = (
+    "experiments/miniature/splits.py",
+    "experiments/miniature/problems.py",
+    "experiments/miniature/programs.py",
+    "experiments/miniature/domains.py",
+)
 _SEQUENCES = ("evals/tokenisation.py", "evals/prompts.py")
 _METHODS = (
     "impact/interface.py",
@@ -38,7 +45,13 @@ DATA = Stage(
     1,
     DataConfig,
     "experiments.stages.data:run",
-    ("experiments/stages/data.py", "experiments/miniature/problems.py", "evals/benchmarks.py"),
+    (
+        "experiments/stages/data.py",
+        *_MINIATURE,
+        "evals/benchmarks.py",
+        "evals/json_lines.py",
+        "evals/published.py",
+    ),
     typical_s=5,
 )
 BASE = Stage(
@@ -50,6 +63,7 @@ BASE = Stage(
         "experiments/stages/base.py",
         "experiments/miniature/architecture.py",
         "experiments/miniature/tokenizer.py",
+        *_MINIATURE,
         "impact/checkpoint.py",
     ),
     typical_s=2,
@@ -116,20 +130,46 @@ PERPLEXITY = Stage(
 )
 EVALUATE = Stage(
     "evaluate",
-    1,
+    2,
     EvaluateConfig,
     "experiments.stages.measure:evaluate",
     (
         "experiments/stages/measure.py",
         "evals/generate.py",
         "evals/lm_eval_task.py",
-        "evals/gsm8k_scoring.py",
-        "evals/math_scoring.py",
+        "evals/benchmarks.py",
+        "evals/code_problems.py",
+        "evals/code_prompts.py",
         "evals/prompts.py",
         *_MODEL_FILES,
     ),
     typical_s=6,
 )
+JUDGE = Stage(
+    "judge",
+    1,
+    JudgeConfig,
+    "experiments.stages.judge:run",
+    (
+        "experiments/stages/judge.py",
+        "evals/judging.py",
+        "evals/benchmarks.py",
+        "evals/gsm8k_scoring.py",
+        "evals/math_scoring.py",
+        "evals/code_problems.py",
+        "evals/program_extraction.py",
+        "evals/execution/programs.py",
+        "evals/execution/isolation.py",
+        "evals/execution/inside/answers.py",
+        "evals/execution/inside/candidate.py",
+        "evals/execution/inside/checker.py",
+        "evals/execution/inside/confinement.py",
+        "evals/execution/inside/main.py",
+        "evals/execution/inside/plain_data.py",
+    ),
+    typical_s=2,
+)
 STAGES = {
-    stage.name: stage for stage in (DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT, PERPLEXITY, EVALUATE)
+    stage.name: stage
+    for stage in (DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT, PERPLEXITY, EVALUATE, JUDGE)
 }

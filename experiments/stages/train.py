@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from evals.benchmarks import Row
+from evals.json_lines import Row
 from evals.tokenisation import tokenise_row
 from experiments.errors import UserError
 from experiments.stages.configs import TrainConfig
@@ -78,7 +78,7 @@ def train(task: Task) -> dict[str, Any]:
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: int) -> tuple[Dataset, float]:
     """The rows as input_ids, labels and length, and the share of tokens that carry a label."""
-    made = [tokenise_row(tokenizer, row["query"], row["response"], max_length) for row in rows]
+    made = [tokenise_row(tokenizer, row, max_length) for row in rows]
     # A prompt that fills max_length leaves nothing to learn, and its loss would be 0 / 0.
     made = [row for row in made if any(label >= 0 for label in row.labels)]
     tokens = sum(len(row.labels) for row in made)

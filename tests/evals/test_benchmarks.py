@@ -3,10 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from evals.benchmarks import BENCHMARKS, DataFileError, get_benchmark, load_rows, sft_rows
+from evals.benchmarks import BENCHMARKS, AnswerBenchmark, get_benchmark, load_rows
+from evals.json_lines import DataFileError
 from evals.verdict import Verdict
 
 GSM8K_LINE = json.dumps({"question": "q", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"})
+
+
+def answers(name: str) -> AnswerBenchmark:
+    chosen = BENCHMARKS[name]
+    assert isinstance(chosen, AnswerBenchmark)
+    return chosen
 
 
 def test_unknown_benchmark_names_those_there_are() -> None:
@@ -19,7 +26,7 @@ def test_unknown_benchmark_names_those_there_are() -> None:
     [
         ('{"question": "q"', "not valid JSON"),
         ("", "not valid JSON"),
-        ("[]", "not a JSON object"),
+        ("3", "not a JSON object"),
         ('{"question": "q"}', 'field "answer" is missing'),
         ('{"question": 3, "answer": "#### 2"}', 'field "question" is not a string'),
         ('{"question": "q", "answer": "2"}', "no integer after"),
@@ -64,12 +71,12 @@ def test_line_separators_inside_strings_are_no_line_ends(tmp_path: Path) -> None
 
 
 def test_sft_rows() -> None:
-    assert sft_rows("gsm8k", [json.loads(GSM8K_LINE)]) == [
+    assert answers("gsm8k").sft_rows([json.loads(GSM8K_LINE)]) == [
         {"query": "q", "response": "1 + 1 = 2\nThe answer is: 2"},
     ]
     solved = {"problem": "p", "solution": r"so $\boxed{\frac{1}{2}}$."}
     unboxed = {"problem": "p", "solution": r"so $\boxed 2$."}
-    assert sft_rows("math", [solved, unboxed]) == [
+    assert answers("math").sft_rows([solved, unboxed]) == [
         {"query": "p", "response": "so $\\boxed{\\frac{1}{2}}$.\nThe answer is: \\frac{1}{2}"},
     ]
 
@@ -87,13 +94,13 @@ def test_sft_rows() -> None:
 def test_real_gold_answers_score(
     real_data: Path, benchmark: str, file: str, rows: int, without_gold: int, unreachable: int
 ) -> None:
-    chosen = BENCHMARKS[benchmark]
+    chosen = answers(benchmark)
     loaded = load_rows(benchmark, real_data / file)
     converted = 0
     missed: list[Verdict] = []
     of_wrong_answers: list[Verdict] = []
     for row in loaded:
-        for sft in sft_rows(benchmark, [row]):
+        for sft in chosen.sft_rows([row]):
             converted += 1
             verdict = chosen.score(sft["response"], row)
             if not verdict.correct:

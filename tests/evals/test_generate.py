@@ -7,10 +7,12 @@ import yaml
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals import generate
-from evals.benchmarks import BENCHMARKS, DataFileError
-from evals.generate import TASKS_FOLDER, evaluate_model
+from evals.benchmarks import BENCHMARKS, Judging
+from evals.code_prompts import CHAT_ANSWER, Style, code_prompt
+from evals.generate import TASKS_FOLDER, generate_completions
+from evals.json_lines import DataFileError
+from evals.judging import judge_generations
 from evals.prompts import evaluation_prompt
-from evals.rescoring import rescore
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def greedy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: 
         if ids[-1] == tokenizer.eos_token_id:
             break
     text = tokenizer.decode(ids[start:], skip_special_tokens=True)
-    for stop in BENCHMARKS["gsm8k"].stop_strings:
+    for stop in BENCHMARKS["gsm8k"].stop_strings("alpaca"):
         text = text.split(stop)[0]
     return text
 
@@ -50,20 +52,19 @@ def test_generations_are_greedy_kept_and_rescored(
     model.generation_config = own
     model.train()
     out = tmp_path / "generations.jsonl"
-    summary = evaluate_model(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=batch_size, max_gen_toks=30)
+    number = generate_completions(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=batch_size, max_gen_toks=30)
     assert model.training and model.generation_config is own
     model.eval()
     kept, problems = read(out), read(gsm8k_file)
-    assert summary.n == len(kept) == len(problems)
+    assert number == len(kept) == len(problems)
     assert list(tmp_path.glob("*.partial")) == []
     for i, (generation, problem) in enumerate(zip(kept, problems, strict=True)):
         prompt = evaluation_prompt(str(problem["question"]))
         assert generation["task_id"] == f"gsm8k/{i}"
         assert generation["prompt"] == prompt
         assert generation["completion"] == greedy(model, tokenizer, prompt, 30)
-        assert generation["gold"] == str(i % 3)
-    assert [generation["correct"] for generation in kept] == summary.correct
-    assert rescore(out, gsm8k_file, "gsm8k") == summary
+    judged = judge_generations("gsm8k", out, gsm8k_file, Judging())
+    assert [(each.task_id, each.verdict.gold) for each in judged] == [(f"gsm8k/{i}", str(i % 3)) for i in range(12)]
 
 
 def test_right_answers_are_counted_and_rows_stop_at_stop_strings(
@@ -91,10 +92,10 @@ def test_right_answers_are_counted_and_rows_stop_at_stop_strings(
     monkeypatch.setattr(tokenizer, "decode", _joining_colons(tokenizer.decode))
     monkeypatch.setattr(tokenizer, "batch_decode", _joining_colons(tokenizer.batch_decode))
     out = tmp_path / "generations.jsonl"
-    summary = evaluate_model(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=12, max_gen_toks=100)
+    generate_completions(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=12, max_gen_toks=100)
     assert steps == generate._STOP_INTERVAL
-    assert summary.correct == [i % 3 == 1 for i in range(12)]
-    assert summary.accuracy == pytest.approx(100 / 3)
+    judged = judge_generations("gsm8k", out, gsm8k_file, Judging())
+    assert [each.verdict.correct for each in judged] == [i % 3 == 1 for i in range(12)]
     assert {str(generation["completion"]) for generation in read(out)} == {"The answer is: 1 "}
 
 
@@ -110,20 +111,20 @@ def test_limit_takes_the_first_problems(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, gsm8k_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "generations.jsonl"
-    summary = evaluate_model(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=4, max_gen_toks=8, limit=3)
-    assert summary.n == 3
+    number = generate_completions(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=4, max_gen_toks=8, limit=3)
+    assert number == 3
     assert [generation["task_id"] for generation in read(out)] == ["gsm8k/0", "gsm8k/1", "gsm8k/2"]
-    assert rescore(out, gsm8k_file, "gsm8k") == summary
+    assert len(judge_generations("gsm8k", out, gsm8k_file, Judging())) == 3
 
 
 def test_math_runs_too(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     file, out = tmp_path / "math.jsonl", tmp_path / "generations.jsonl"
     file.write_text(json.dumps({"problem": "{{x}} ${1}$", "solution": r"$\boxed{\frac{1}{2}}$", "level": "Level 5"}))
-    summary = evaluate_model(model, tokenizer, "math", file, out, batch_size=4, max_gen_toks=8)
+    generate_completions(model, tokenizer, "math", file, out, batch_size=4, max_gen_toks=8)
     (kept,) = read(out)
     assert kept["prompt"] == evaluation_prompt("{{x}} ${1}$")
-    assert kept["gold"] == r"\frac{1}{2}"
-    assert rescore(out, file, "math") == summary
+    (judged,) = judge_generations("math", out, file, Judging())
+    assert judged.verdict.gold == r"\frac{1}{2}"
 
 
 def test_bad_calls_leave_no_output(
@@ -131,26 +132,10 @@ def test_bad_calls_leave_no_output(
 ) -> None:
     out = tmp_path / "generations.jsonl"
     with pytest.raises(ValueError, match="no room for a prompt"):
-        evaluate_model(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=4, max_gen_toks=256)
+        generate_completions(model, tokenizer, "gsm8k", gsm8k_file, out, batch_size=4, max_gen_toks=256)
     with pytest.raises(DataFileError, match="cannot be read"):
-        evaluate_model(model, tokenizer, "gsm8k", tmp_path / "none.jsonl", out, batch_size=4, max_gen_toks=8)
+        generate_completions(model, tokenizer, "gsm8k", tmp_path / "none.jsonl", out, batch_size=4, max_gen_toks=8)
     assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ({"task_id": "gsm8k/99", "completion": ""}, "has no problem 'gsm8k/99'"),
-        ({"task_id": "gsm8k/0", "completion": ""}, "stands twice"),
-        ({"task_id": "gsm8k/1"}, '"completion" is missing'),
-    ],
-)
-def test_rescoring_names_the_bad_line(gsm8k_file: Path, tmp_path: Path, line: dict[str, str], complaint: str) -> None:
-    kept = tmp_path / "kept.jsonl"
-    kept.write_text(json.dumps({"task_id": "gsm8k/0", "completion": "The answer is: 0"}) + "\n" + json.dumps(line))
-    with pytest.raises(DataFileError) as error:
-        rescore(kept, gsm8k_file, "gsm8k")
-    assert "line 2: " in str(error.value) and complaint in str(error.value)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -165,6 +150,38 @@ def test_task_files_agree_with_the_registry(name: str) -> None:
     assert task["generation_kwargs"] == {
         "do_sample": False,
         "max_gen_toks": benchmark.max_gen_toks,
-        "until": list(benchmark.stop_strings),
+        "until": list(benchmark.stop_strings("alpaca")),
     }
     assert task["metadata"]["version"] and task["num_fewshot"] == 0
+
+
+@pytest.mark.parametrize("style", ["alpaca", "raw", "chat"])
+def test_programs_are_asked_for_in_each_style(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, style: Style
+) -> None:
+    file, out = tmp_path / "humaneval.jsonl", tmp_path / "generations.jsonl"
+    row = {"task_id": "HumanEval/7", "prompt": 'def f():\n    """{{x}}"""\n', "entry_point": "f"}
+    file.write_text(json.dumps(row | {"test": "def check(candidate):\n    assert candidate() == 1\n"}))
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    generate_completions(model, tokenizer, "humaneval", file, out, batch_size=1, max_gen_toks=8, style=style)
+    tokenizer.chat_template = None
+    (kept,) = read(out)
+    assert kept["task_id"] == "HumanEval/7"
+    problem = row["prompt"].strip()
+    expected = {
+        "alpaca": code_prompt(problem, "alpaca"),
+        "raw": problem + "\n",
+        "chat": f"<user>{code_prompt(problem, 'chat')}<assistant>{CHAT_ANSWER}",
+    }[style]
+    assert kept["prompt"] == expected
+    (judged,) = judge_generations("humaneval", out, file, Judging())
+    assert not judged.verdict.correct
+
+
+def test_a_chat_prompt_needs_a_chat_template(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, gsm8k_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no chat template"):
+        generate_completions(
+            model, tokenizer, "humaneval", gsm8k_file, tmp_path / "out", batch_size=1, max_gen_toks=8, style="chat"
+        )

@@ -1,6 +1,7 @@
 """What a user can do wrong ends in one clear line and exit code 2."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,14 @@ def reproduce(*arguments: str, timeout: float = 300) -> subprocess.CompletedProc
         (["table6", "--seeds", "0"], "--seeds and --cores take a number of at least 1"),
         (["table6", "--bogus"], "unrecognized arguments: --bogus"),
         (["table6", "--preset", "small", "--data-dir", "/no/such"], "--data-dir /no/such is no directory"),
+        (["table6", "--from", "paper"], "unknown table that follows from the paper's printed ones 'table6'"),
+        (["score", "gsm8k"], "score takes a benchmark and a file"),
+        (
+            ["score", "humanevl", "x.jsonl", "--data", "y.jsonl"],
+            "unknown benchmark 'humanevl': did you mean 'humaneval'?",
+        ),
+        (["score", "gsm8k", "/no/such", "--data", "/no/such"], "/no/such: cannot be read"),
+        (["claims", "--preset", "tinny"], "unknown preset 'tinny'"),
         (["why", "impact:7"], "unknown cell 'impact:7': did you mean 'impact:"),
     ],
 )
@@ -73,13 +82,13 @@ def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
     (folder / "gsm8k" / "train.jsonl").unlink()
     result = reproduce("table6", "--preset", "small", "--data-dir", str(folder), "--store", str(tmp_path / "store"))
     assert result.returncode == 2
-    assert f"no training data at {folder}/gsm8k/train.jsonl" in result.stderr and result.stderr.count("\n") == 1
+    assert f"no gsm8k train data in {folder}" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_the_paper_preset_says_what_it_would_run_and_what_is_missing(tmp_path: Path) -> None:
     result = reproduce("table6", "--preset", "paper", "--dry-run", "--store", str(tmp_path))
     assert result.returncode == 0
-    assert "170 jobs would run" in result.stdout and "6,738,415,616 parameters" in result.stdout
+    assert "224 jobs would run" in result.stdout and "6,738,415,616 parameters" in result.stdout
     assert "GPU-hours" in result.stdout and "missing here: weights of meta-llama/Llama-2-7b-hf" in result.stdout
 
 
@@ -101,3 +110,48 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "Llama-2-7b-hf can't be loaded" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_score_prints_pass_at_1_with_its_interval(tmp_path: Path) -> None:
+    rows = [{"question": "?", "answer": f"#### {n}"} for n in range(4)]
+    data, kept = tmp_path / "test.jsonl", tmp_path / "kept.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept.write_text(
+        "".join(json.dumps({"task_id": f"gsm8k/{n}", "completion": f"The answer is: {n % 2}"}) + "\n" for n in range(3))
+    )
+    result = reproduce("score", "gsm8k", str(kept), "--data", str(data))
+    assert result.returncode == 0, result.stderr
+    assert "pass@1 66.7 % (2 of 3; 95 % Wilson interval 20.8 to 93.9 %)" in result.stdout
+    assert "1 of the 4 problems" in result.stdout
+    verdicts = [json.loads(line) for line in (tmp_path / "kept.verdicts.jsonl").read_text().splitlines()]
+    assert [verdict["correct"] for verdict in verdicts] == [True, True, False]
+
+
+def test_without_isolation_nothing_is_judged_unless_the_user_says_so(tmp_path: Path) -> None:
+    row = {"task_id": 1, "prompt": "p", "code": "def f(): return 1", "test_list": ["assert f() == 1"]}
+    data, kept, ran = tmp_path / "mbpp.jsonl", tmp_path / "kept.jsonl", tmp_path / "ran"
+    data.write_text(json.dumps(row))
+    kept.write_text(json.dumps({"task_id": 1, "completion": f"def f():\n    open({str(ran)!r}, 'w')\n    return 1"}))
+    arguments = [sys.executable, "-m", "experiments", "score", "mbpp", str(kept), "--data", str(data)]
+    nowhere = os.environ | {"PATH": str(tmp_path)}
+    refused = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=nowhere)
+    assert refused.returncode == 2 and not ran.exists()
+    assert "bubblewrap is not installed" in refused.stderr and "--unsafe-local-execution" in refused.stderr
+    arguments.append("--unsafe-local-execution")
+    told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True, env=nowhere).stdout
+    assert "(1 of 1;" in told and "without isolation" in told and ran.exists()
+
+
+def test_tables_from_the_paper_and_claims_need_no_run(tmp_path: Path) -> None:
+    result = reproduce("table10", "table11", "table12", "table13", "--from", "paper", "--results", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    for number in (10, 11, 12, 13):
+        lines = (tmp_path / f"table{number}.csv").read_text().splitlines()
+        assert lines[0].startswith(
+            "benchmark,impact_size_b,baseline,baseline_size_b,baseline_low_b,baseline_high_b,size_reduction_pct"
+        )
+        assert len(lines) == 11
+    assert result.stdout.count("Discrepancy of the paper") == 1
+    told = reproduce("claims", "--results", str(tmp_path))
+    assert told.returncode == 0 and "measured tables: none" in told.stdout
+    assert (tmp_path / "claims.md").exists()

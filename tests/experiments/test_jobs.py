@@ -8,7 +8,7 @@ import pytest
 from experiments.jobs import Job, bundles
 from experiments.plan import Plan, Selection, plan_table
 from experiments.schedule import job_from, job_record
-from experiments.settings import load_preset, load_table
+from experiments.settings import known, load_preset, load_table
 
 
 def planned(**selection: object) -> Plan:
@@ -23,7 +23,7 @@ def test_changing_eta_reruns_only_impact_from_its_preparation_on() -> None:
     before, after = planned(), planned(eta=0.5)
     new = [job for job in after.jobs if job.key not in keys(before)]
     assert {job.label.split()[0] for job in new} == {"impact"}
-    assert {job.stage.name for job in new} == {"prepare", "compress", "perplexity", "sft", "evaluate"}
+    assert {job.stage.name for job in new} == {"prepare", "compress", "perplexity", "sft", "evaluate", "judge"}
 
 
 def test_fewer_methods_or_rows_ask_for_a_subset_of_the_same_jobs() -> None:
@@ -74,10 +74,28 @@ def test_jobs_survive_the_schedule_file() -> None:
         assert restored[job.key].id == job.id
 
 
-@pytest.mark.parametrize("preset", ["smoke", "tiny", "small", "paper"])
-def test_every_preset_plans_table6(preset: str) -> None:
-    plan = plan_table(load_table("table6"), load_preset(preset), Selection())
-    names = {cell.name for cell in plan.cells}
-    assert {"dense:0", "dense_sft:0"} < names
+@pytest.mark.parametrize("preset", known("presets"))
+@pytest.mark.parametrize("name", known("tables"))
+def test_every_preset_plans_every_table(preset: str, name: str) -> None:
+    table = load_table(name)
+    plan = plan_table(table, load_preset(preset), Selection())
+    assert {"dense:0", "dense_sft:0"} < {cell.name for cell in plan.cells}
     for cell in plan.cells:
-        assert {"accuracy gsm8k", "accuracy math"} <= set(cell.jobs)
+        assert {f"accuracy {benchmark}" for benchmark in table.benchmarks} <= set(cell.jobs)
+
+
+def test_tables_of_one_domain_share_their_data_and_those_of_two_share_nothing() -> None:
+    plans = {name: plan_table(load_table(name), load_preset("tiny"), Selection()) for name in known("tables")}
+    shared = keys(plans["table6"]) & keys(plans["table7"])
+    assert shared == {plans["table6"].data.key}
+    assert not keys(plans["table6"]) & keys(plans["table8"])
+
+
+def test_giving_isolation_up_judges_again_and_says_so() -> None:
+    isolated, unsafe = (
+        plan_table(load_table("table8"), load_preset("tiny"), Selection(isolated=choice)) for choice in (True, False)
+    )
+    changed = [job for job in unsafe.jobs if job.key not in keys(isolated)]
+    assert {job.stage.name for job in changed} == {"judge"}
+    assert {job.config.isolation for job in changed} == {"none"}  # type: ignore[attr-defined]
+    assert keys(planned()) == keys(planned(isolated=False))

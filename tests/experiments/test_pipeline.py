@@ -67,20 +67,27 @@ def test_every_number_leads_to_its_run(undisturbed: Path) -> None:
             assert {"config", "version", "inputs", "git", "packages", "hardware", "wall_s", "peak_memory_mb"} <= set(
                 provenance
             )
-        generations = undisturbed / "store" / cell["runs"]["accuracy gsm8k"] / "generations.jsonl"
-        kept = [json.loads(line)["correct"] for line in generations.read_text().splitlines()]
+        verdicts = undisturbed / "store" / cell["runs"]["accuracy gsm8k"] / "verdicts.jsonl"
+        kept = [json.loads(line)["correct"] for line in verdicts.read_text().splitlines()]
         marks = cell["benchmarks"]["gsm8k"]["correct"]
         assert "".join("1" if mark else "0" for mark in kept) == marks
 
 
-def test_kept_generations_give_the_same_verdicts_without_a_model(undisturbed: Path) -> None:
-    from evals.rescoring import rescore
-
-    for path in (undisturbed / "store" / "evaluate").glob("*/run.json"):
+def test_kept_generations_give_the_same_verdicts_without_a_model(undisturbed: Path, tmp_path: Path) -> None:
+    """Through the command that anybody's generations go through."""
+    for path in (undisturbed / "store" / "judge").glob("*/run.json"):
         provenance = json.loads(path.read_text())
-        name = provenance["config"]["benchmark"]
-        data = undisturbed / "store" / "data" / provenance["inputs"]["data"] / f"{name}.jsonl"
-        assert rescore(path.with_name("generations.jsonl"), data, name).correct == provenance["measured"]["correct"]
+        name, inputs = provenance["config"]["benchmark"], provenance["inputs"]
+        generations = undisturbed / "store" / "evaluate" / inputs["generations"] / "generations.jsonl"
+        kept = tmp_path / f"{path.parent.name}.jsonl"
+        shutil.copyfile(generations, kept)
+        data = undisturbed / "store" / "data" / inputs["data"] / f"{name}.jsonl"
+        command = [sys.executable, "-m", "experiments", "score", name, str(kept), "--data", str(data)]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        correct = provenance["measured"]["correct"]
+        assert f"({sum(correct)} of {len(correct)};" in told
+        verdicts = kept.with_suffix(".verdicts.jsonl").read_text()
+        assert verdicts == path.with_name("verdicts.jsonl").read_text()
 
 
 def test_the_compressed_model_is_what_was_measured(undisturbed: Path) -> None:
@@ -146,7 +153,7 @@ def test_another_method_runs_only_what_is_missing(copy: Path) -> None:
     after = made(copy)
     assert {path: after[path] for path in before} == before
     new = sorted(Path(path).parent.name for path in set(after) - set(before))
-    assert new == ["compress", "evaluate", "evaluate", "perplexity", "perplexity", "prepare", "sft"]
+    assert new == ["compress", "evaluate", "evaluate", "judge", "judge", "perplexity", "perplexity", "prepare", "sft"]
 
 
 def test_a_checkpoint_cut_short_is_made_again(copy: Path) -> None:

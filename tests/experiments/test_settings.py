@@ -13,7 +13,7 @@ from experiments.settings import HERE, Grid, Preset, Table, choose, known, load_
 def test_an_unknown_key_anywhere_is_refused() -> None:
     stored = tomllib.loads((HERE / "presets" / "tiny.toml").read_text())
     Preset.model_validate(stored)
-    for section in ("data", "calibration", "hardware", "search"):
+    for section in ("calibration", "hardware", "search", "perplexity"):
         broken = stored | {section: stored[section] | {"batchsize": 1}}
         with pytest.raises(ValidationError, match="batchsize"):
             Preset.model_validate(broken)

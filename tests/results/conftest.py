@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from results.cells import BenchmarkResult, Cell
-from results.printed import printed_table
+from results.printed import printed_benchmarks, printed_table
 
 MakeCells = Callable[..., list[Cell]]
 
 
 @pytest.fixture
 def table6_cells() -> MakeCells:
-    """All cells of Table 6 for a 1 M parameter model whose accuracies (in %) are the printed ones, moved by ``shift``.
+    """All cells of a table for a 1 M parameter model whose accuracies (in %) are the printed ones, moved by ``shift``.
 
     With ``nested``, all models share one order of difficulty and differ by the problems at the margin only; without,
     each model solves problems of its own.
@@ -24,16 +24,19 @@ def table6_cells() -> MakeCells:
         seeds: tuple[int, ...] = (0,),
         shift: Mapping[tuple[str, int], float] | None = None,
         nested: bool = True,
+        number: int = 6,
     ) -> list[Cell]:
         rng = np.random.default_rng(3)
         order = rng.permutation(n)
         cells = []
-        for point in printed_table(6).to_dict("records"):
+        benchmarks_of_table = printed_benchmarks(number)
+        dense_size = printed_table(number)["model_size_b"].max()
+        for point in printed_table(number).to_dict("records"):
             method, row = str(point["method"]), int(point["row"])
             moved = (shift or {}).get((method, row), 0.0)
             for seed in seeds:
                 benchmarks = {}
-                for name in ("gsm8k", "math"):
+                for name in benchmarks_of_table:
                     order = order if nested else rng.permutation(n)
                     share = np.clip(point[f"{name}_acc"] + moved + seed, 0, 100) / 100
                     correct = [bool(rank < round(share * n)) for rank in order]
@@ -46,10 +49,10 @@ def table6_cells() -> MakeCells:
                         rank_rule="dense" if row == 0 else "target" if method == "asvd" else "nuclear",
                         eta=0.25 if method == "impact" else None,
                         seed=seed,
-                        parameters=round(point["model_size_b"] / 6.74 * 1_054_321),
+                        parameters=round(point["model_size_b"] / dense_size * 1_054_321),
                         dense_parameters=1_054_321,
-                        ppl_before_sft={"gsm8k": 30.0, "math": 40.0},
-                        ppl_after_sft={"gsm8k": 3.0, "math": 4.0},
+                        ppl_before_sft=dict.fromkeys(benchmarks_of_table, 30.0),
+                        ppl_after_sft=dict.fromkeys(benchmarks_of_table, 3.0),
                         benchmarks=benchmarks,
                         runs={"evaluate": f"{method}-{row}-{seed}"},
                     )

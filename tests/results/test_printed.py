@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results.printed import printed_benchmarks, printed_table
+from results.printed import adjacent_numbers, printed_benchmarks, printed_numbers, printed_table
 
 SHARED = Path(os.environ.get("IMPACT_SHARED", Path(__file__).parents[3] / "shared"))
 PAPER = SHARED / "paper" / "impact.md"
@@ -156,3 +156,29 @@ def test_the_ablation_contains_the_main_rows() -> None:
     for row, setting in ((1, (70, 0.0)), (2, (60, 0.25)), (3, (50, 0.25))):
         for column in ("gsm8k_acc", "math_acc"):
             assert ablation.loc[setting, column] == main.loc[("impact", row), column]
+
+
+def test_a_printed_number_says_where_it_stands() -> None:
+    (size,) = printed_numbers(6, ["model_size_b"], method="impact", row=3)
+    assert str(size) == "Table 6 impact row 3 model_size_b = 1.67"
+    (accuracy,) = printed_numbers(4, ["gsm8k_acc"], keep_pct=50, eta=0.25)
+    assert str(accuracy) == "Table 4 gsm8k_acc (keep_pct 50, eta 0.25) = 62.9"
+    with pytest.raises(ValueError, match="5 lines of Table 6"):
+        printed_numbers(6, ["model_size_b"], method="impact")
+    with pytest.raises(ValueError, match="0 lines of Table 6"):
+        printed_numbers(6, ["model_size_b"], method="flap", row=1)
+
+
+def test_the_numbers_a_size_lies_between() -> None:
+    between = adjacent_numbers(6, ["model_size_b"], "afm", 5.0)
+    assert [(n.method, n.value) for n in between] == [("afm", 3.62), ("dense", 6.74)]
+    assert [n.value for n in adjacent_numbers(6, ["model_size_b"], "afm", 1.9)] == [1.9]
+    for outside in (0.5, 7.0):
+        with pytest.raises(ValueError, match="outside afm's"):
+            adjacent_numbers(6, ["model_size_b"], "afm", outside)
+
+
+def test_a_table_read_is_the_callers_own() -> None:
+    table = printed_table(6)
+    table.loc[:, "gsm8k_acc"] = 0.0
+    assert printed_table(6)["gsm8k_acc"].max() == 66.4

@@ -11,8 +11,10 @@ from rich.console import Console
 from results.atomic import written_whole
 from results.cells import Cell
 from results.printed import printed_table
+from results.reduction_report import write_size_reduction
+from results.size_reduction import reductions_from_cells
 from results.statistics import wilson_interval
-from results.table import build_table, render_terminal, write_table
+from results.table import build_table, measured_cells_of, render_terminal, write_table
 
 MakeCells = Callable[..., list[Cell]]
 BENCHMARKS = ["gsm8k", "math"]
@@ -155,3 +157,21 @@ def test_the_terminal_shows_measured_and_printed(table6_cells: MakeCells) -> Non
     (line,) = [line for line in stream.getvalue().splitlines() if line.split()[:2] == ["impact", "3"]]
     assert line.split()[2:6] == ["50", "0.25", "0.0002612", "24.8"]
     assert line.split()[-3:] == ["1.67", "62.9", "17.3"]
+
+
+def test_written_cells_are_read_back(table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path) -> None:
+    six, seven = table6_cells(), table6_cells(number=7, seeds=(0, 1))
+    write_table(six, 6, BENCHMARKS, provenance, tmp_path)
+    write_table(seven, 7, BENCHMARKS, provenance, tmp_path)
+    write_size_reduction(reductions_from_cells(10, six), provenance, tmp_path)
+    assert measured_cells_of(tmp_path) == {6: six, 7: seven}
+    assert measured_cells_of(tmp_path / "absent") == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"table": 6, "cells": [{"method": "svd"}]}', '{"table": 7, "cells": []}', '{"cells": []}']
+)
+def test_a_damaged_table_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table6.json").write_text(text)
+    with pytest.raises(ValueError, match=r"table6\.json"):
+        measured_cells_of(tmp_path)

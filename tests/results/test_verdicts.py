@@ -3,7 +3,9 @@ from collections.abc import Callable
 import pytest
 
 from results.cells import Cell
-from results.verdicts import BASELINES, Verdict, judge
+from results.evidence import BASELINES, Evidence
+from results.statements import STRONGEST_BASELINE
+from results.verdicts import Verdict, judge, judge_statement
 
 MakeCells = Callable[..., list[Cell]]
 BENCHMARKS = ["gsm8k", "math"]
@@ -92,8 +94,7 @@ def test_incomplete_evidence_is_not_measured(table6_cells: MakeCells, lost: tupl
 
 
 def test_no_cells_no_verdicts() -> None:
-    assert {v.verdict for v in judge([], 6, BENCHMARKS)} == {"not measured"}
-    assert judge([], 7, BENCHMARKS) == []
+    assert {v.verdict for number in (6, 7) for v in judge([], number, BENCHMARKS)} == {"not measured"}
 
 
 def test_seeds_do_not_narrow_the_intervals(table6_cells: MakeCells) -> None:
@@ -108,3 +109,53 @@ def test_seeds_do_not_narrow_the_intervals(table6_cells: MakeCells) -> None:
 def test_the_bootstrap_is_repeatable(table6_cells: MakeCells) -> None:
     cells = table6_cells(n=500)
     assert judge(cells, 6, BENCHMARKS) == judge(cells, 6, BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("number", "benchmarks", "statements"),
+    [
+        (7, ["gsm8k", "math"], {"outperforms", "largest_reduction", "reduction_above_2.5x"}),
+        (8, ["humaneval", "mbpp"], {"outperforms", "largest_reduction"}),
+        (9, ["humaneval", "mbpp"], {"outperforms", "largest_reduction"}),
+    ],
+)
+def test_the_other_tables_are_judged(
+    table6_cells: MakeCells, number: int, benchmarks: list[str], statements: set[str]
+) -> None:
+    better = table6_cells(number=number, shift={("impact", row): 30.0 for row in range(1, 6)})
+    worse = table6_cells(number=number, shift={("impact", row): -30.0 for row in range(1, 6)})
+    for cells, outcome in ((better, "holds"), (worse, "does not hold")):
+        found = judge(cells, number, benchmarks)
+        assert {(v.id, v.benchmark) for v in found} == {(s, b) for s in statements for b in benchmarks}
+        assert {v.verdict for v in found} == {outcome}
+
+
+def test_a_ratio_limits_which_models_are_spoken_of(table6_cells: MakeCells) -> None:
+    """IMPACT's first model is 1.5 times smaller than the dense one: the sentence is about those above 2.5 times."""
+    moved = {("impact", 1): -15.0} | {("impact", row): 15.0 for row in range(2, 6)}
+    found = {v.id: v for v in judge(table6_cells(n=1000, number=7, shift=moved), 7, ["math"])}
+    assert found["reduction_above_2.5x"].verdict == "holds"
+    assert found["outperforms"].verdict == "does not hold"
+
+
+def test_smaller_and_less_accurate_settles_nothing(table6_cells: MakeCells) -> None:
+    """Table 8, HumanEval: ASVD has no printed model as small as IMPACT's last, which is less accurate."""
+    (found,) = [v for v in judge(table6_cells(number=8), 8, ["humaneval"]) if v.id == "outperforms"]
+    assert found.printed_verdict == "cannot be derived"
+    assert "asvd (row 5)" in found.printed
+
+
+@pytest.mark.parametrize(
+    ("n", "nested", "lifted", "outcome"),
+    [
+        (1000, True, "afm", "holds"),
+        (24, False, "afm", "cannot be told apart"),
+        (1000, True, "asvd", "does not hold"),
+    ],
+)
+def test_the_best_baseline_of_every_row(
+    table6_cells: MakeCells, n: int, nested: bool, lifted: str, outcome: str
+) -> None:
+    cells = table6_cells(n=n, nested=nested, shift={(lifted, row): 1.0 for row in range(1, 6)})
+    evidence = Evidence.measured(cells, resamples=500)
+    assert judge_statement(STRONGEST_BASELINE, evidence, 6, "math").verdict == outcome

@@ -1,0 +1,310 @@
+"""The paper's claims one by one: the sentence, what its printed tables give for it, and what a run's measured ones do.
+
+Findings stand beside the claims: facts that the printed numbers show and a reader of them should know. Sentences about
+settings (learning rates, batch sizes, shares of calibration data) and about figures without a table are not here: no
+printed table can speak to them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import BaseModel, ConfigDict
+
+from results import cost_claims, print_findings, quantization_claims
+from results.cells import Cell
+from results.criteria import Finding, Kind, Outcome, Statement
+from results.evidence import Evidence
+from results.printed import PRINTED_MODEL, PrintedNumber, PrintVerdict, Recomputed, printed_benchmarks
+from results.statements import HEADLINES, STATEMENTS
+from results.verdicts import judge_statement
+
+# Tables of what a cell does not record: quantized models, the ablation over eta, profiling costs, throughput. (Tables
+# 10 to 13 follow from 6 to 9.)
+TABLES_WITHOUT_CELLS = frozenset({1, 2, 3, 4, 5, 14})
+
+
+class Claim(BaseModel):
+    """One claim of the paper, or one finding about its numbers, on one benchmark where it speaks of one.
+
+    ``printed_verdict`` and ``recomputed`` say what the printed tables give, resting on the numbers ``rests_on``;
+    ``measured_verdict`` and ``measured`` what the measured tables do. Figures carry their unit in their names.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    kind: Kind
+    sentence: str
+    section: str
+    benchmark: str | None
+    rests_on: list[PrintedNumber]
+    printed_verdict: PrintVerdict
+    recomputed: str
+    printed_figures: dict[str, float | None]
+    measured_verdict: Outcome
+    measured: str
+    measured_figures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class PrintedClaim:
+    """A sentence that only printed numbers can speak to in this harness, and the function that recomputes it."""
+
+    id: str
+    kind: Kind
+    section: str
+    sentence: str
+    recompute: Callable[[], Recomputed]
+    benchmark: str | None = None
+
+
+_QUANTIZED: Mapping[str, tuple[str, str]] = {
+    "Llama 2-7B": (
+        "7b",
+        "IMPACT with 8-bit quantization consistently outperforms pure 4-bit quantization, 4-bit QLoRA, 8-bit AFM, and "
+        "8-bit FLAP.",
+    ),
+    "Llama 2-13B": (
+        "13b",
+        "Similar trends are observed for Llama 2-13B (Figure 7, Tables 2 and 3), where 8-bit IMPACT outperforms all "
+        "baselines.",
+    ),
+}
+_THROUGHPUT_AND_MEMORY = (
+    "In particular, compared to AFM—the strongest baseline—IMPACT improves throughput by up to 41% and reduces memory "
+    "use by up to 42%."
+)
+
+PRINTED_CLAIMS: tuple[PrintedClaim, ...] = (
+    PrintedClaim(
+        "8_bit_preserves",
+        "claim",
+        "4.4",
+        "Quantization generally preserves performance at 8-bit precision or higher but often degrades accuracy at "
+        "lower precisions like 4-bit.",
+        quantization_claims.eight_bits_preserve,
+    ),
+    *(
+        PrintedClaim(
+            f"8_bit_{name}_outperforms",
+            "claim",
+            "4.4",
+            sentence,
+            partial(quantization_claims.beats_quantized_models, model, benchmark),
+            benchmark,
+        )
+        for model, (name, sentence) in _QUANTIZED.items()
+        for benchmark in quantization_claims.BENCHMARKS
+    ),
+    PrintedClaim(
+        "8_bit_at_1.19_gb",
+        "claim",
+        "4.4",
+        "For example, 8-bit IMPACT achieves higher accuracy at a model size of 1.19 GB than 8-bit FLAP, 8-bit AFM, and "
+        "4-bit QLoRA do at 5.39 GB, 1.30 GB, and 3.45 GB, respectively.",
+        quantization_claims.eight_bit_example,
+    ),
+    PrintedClaim(
+        "combined_beats_either",
+        "claim",
+        "4.4",
+        "These results highlight the superior performance of IMPACT and the benefit of combining low-rank compression "
+        "with quantization, which yields higher accuracy than either technique alone at the same model size.",
+        quantization_claims.combined_beats_either,
+    ),
+    PrintedClaim(
+        "larger_is_costlier",
+        "claim",
+        "4.5",
+        "As expected, larger models exhibit lower throughput and higher memory consumption across all methods.",
+        cost_claims.larger_is_costlier,
+    ),
+    PrintedClaim(
+        "same_size_same_cost",
+        "claim",
+        "4.5",
+        "When model size is held constant, all approaches demonstrate comparable throughput and memory consumption.",
+        cost_claims.same_size_same_cost,
+    ),
+    PrintedClaim(
+        "throughput",
+        "claim",
+        "4.5",
+        _THROUGHPUT_AND_MEMORY,
+        partial(cost_claims.gain_over_afm, "throughput_tok_s", 41.0),
+    ),
+    PrintedClaim(
+        "memory", "claim", "4.5", _THROUGHPUT_AND_MEMORY, partial(cost_claims.gain_over_afm, "memory_gb", -42.0)
+    ),
+    PrintedClaim(
+        "eta_is_stable",
+        "claim",
+        "B.2",
+        "performance remains relatively stable across this range. In particular, moderate values of η generally "
+        "achieve strong results across both GSM8K and MATH.",
+        print_findings.eta_is_stable,
+    ),
+    PrintedClaim(
+        "profiling_under_two_hours",
+        "claim",
+        "B.3",
+        "Using only 1% of MetaMathQA (Yu et al., 2024) and 3% of Code-Instructions-120K-Alpaca (Bisht, 2023) as "
+        "calibration data, profiling completes in under two hours on a single NVIDIA A100 GPU for 13B models.",
+        cost_claims.profiling_under_two_hours,
+    ),
+    PrintedClaim(
+        "profiling_overhead",
+        "claim",
+        "B.3",
+        "As shown in the table, IMPACT incurs only a modest additional overhead compared to AFM.",
+        cost_claims.profiling_overhead,
+    ),
+    PrintedClaim(
+        "asvd_profiling",
+        "claim",
+        "B.3",
+        "the procedure requires a substantially larger number of forward passes, leading to orders-of-magnitude longer "
+        "profiling time despite lower peak GPU memory usage.",
+        cost_claims.asvd_orders_of_magnitude,
+    ),
+    PrintedClaim(
+        "eta_differs_by_row",
+        "finding",
+        "Tables 4 and 6",
+        "IMPACT's rows of Table 6 were made with different eta.",
+        print_findings.eta_differs_by_row,
+    ),
+    *(
+        PrintedClaim(
+            "problems",
+            "finding",
+            "Tables 8 and 9",
+            f"How many problems {benchmark} accuracies are counts of.",
+            partial(print_findings.problems_behind, benchmark),
+            benchmark,
+        )
+        for benchmark in ("humaneval", "mbpp")
+    ),
+    PrintedClaim(
+        "matches_not_by_footnote_2",
+        "finding",
+        "Tables 10 to 13",
+        "Printed size reductions that footnote 2 does not give.",
+        print_findings.matches_not_by_footnote_2,
+    ),
+    PrintedClaim(
+        "matches_of_rounded_accuracies",
+        "finding",
+        "Tables 10 to 13",
+        "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
+        print_findings.matches_of_rounded_accuracies,
+    ),
+    PrintedClaim(
+        "what_the_headline_counts",
+        "finding",
+        "Tables 6 and 10",
+        "The reductions are from the baseline's size at the same accuracy, not differences of reductions from the "
+        "dense model.",
+        print_findings.what_the_headline_counts,
+    ),
+    PrintedClaim(
+        "headline_sampling_error",
+        "finding",
+        "Table 6",
+        "How far the largest reduction moves with the sampling of the problems.",
+        print_findings.headline_sampling_error,
+    ),
+    PrintedClaim(
+        "8_bit_costs_low_rank",
+        "finding",
+        "Tables 1, 2, 6 and 7",
+        "8 bits cost the low-rank models more accuracy than the dense ones.",
+        quantization_claims.eight_bits_cost_low_rank,
+    ),
+    PrintedClaim(
+        "nominal_sizes",
+        "finding",
+        "Tables 1 to 3",
+        "Sizes of quantized and pruned models are nominal.",
+        quantization_claims.nominal_sizes,
+    ),
+    PrintedClaim(
+        "asvd_not_in_table_14",
+        "finding",
+        "Table 14",
+        "Figure 8 is said to show ASVD; the table of its exact values has none.",
+        cost_claims.asvd_not_in_table_14,
+    ),
+)
+
+
+def claims(measured: Mapping[int, Sequence[Cell]], *, resamples: int = 2000, seed: int = 0) -> list[Claim]:
+    """Every claim and finding, judged on the printed tables and on the measured ones.
+
+    Args:
+        measured: the cells of measured tables by the number of the printed one; those of 6 to 9 are judged, a claim
+            about any other table is "not measured".
+        resamples, seed: of the bootstrap over problems.
+
+    Raises:
+        ValueError: cells of one table do not belong together (`results.cells.grouped_by_point`).
+    """
+    found = []
+    for number in PRINTED_MODEL:
+        cells = measured.get(number, ())
+        evidence = Evidence.measured(cells, resamples=resamples, seed=seed) if cells else None
+        for statement in (*HEADLINES[number], *STATEMENTS[number]):
+            found += [
+                _judged(statement, number, benchmark, evidence)
+                for benchmark in statement.benchmarks(printed_benchmarks(number))
+            ]
+    found += [_recomputed(claim) for claim in PRINTED_CLAIMS]
+    # the paper's order: abstract, sections, appendices; findings last
+    return sorted(found, key=lambda claim: (claim.kind, claim.section != "abstract", claim.section))
+
+
+def _judged(statement: Statement, number: int, benchmark: str | None, evidence: Evidence | None) -> Claim:
+    on_print = statement.on_print(number, benchmark)
+    judged = (
+        judge_statement(statement, evidence, number, benchmark)
+        if evidence
+        else Finding("not measured", f"Table {number} is not measured.")
+    )
+    return Claim(
+        id="-".join([f"table{number}", statement.id, *([benchmark] if benchmark else [])]),
+        kind=statement.kind,
+        sentence=statement.sentence,
+        section=statement.section,
+        benchmark=benchmark,
+        rests_on=list(on_print.rests_on),
+        printed_verdict=on_print.verdict,
+        recomputed=on_print.explanation,
+        printed_figures=dict(on_print.figures),
+        measured_verdict=judged.verdict,
+        measured=judged.explanation,
+        measured_figures=dict(judged.figures),
+    )
+
+
+def _recomputed(claim: PrintedClaim) -> Claim:
+    on_print = claim.recompute()
+    tables = sorted({number.table for number in on_print.rests_on} & TABLES_WITHOUT_CELLS)
+    measured = {
+        "claim": f"What it rests on is not measured: Table {' and Table '.join(map(str, tables))}.",
+        "finding": "About the printed numbers only.",
+    }
+    return Claim(
+        id="-".join([claim.id, *([claim.benchmark] if claim.benchmark else [])]),
+        kind=claim.kind,
+        sentence=claim.sentence,
+        section=claim.section,
+        benchmark=claim.benchmark,
+        rests_on=list(on_print.rests_on),
+        printed_verdict=on_print.verdict,
+        recomputed=on_print.explanation,
+        printed_figures=dict(on_print.figures),
+        measured_verdict="not measured",
+        measured=measured[claim.kind],
+        measured_figures={},
+    )
