@@ -140,6 +140,8 @@ def _list() -> None:
     for name in known("tables"):
         table = load_table(name)
         console.print(f"{name}, {', '.join(table.figures)}: {table.title}; methods {', '.join(table.grids)}")
+        console.print(f"table{table.derived}: size reductions at the same accuracy, from {name}")
+    console.print("claims: every numeric claim of the paper, on its printed tables and on the measured ones")
     for name in known("presets"):
         console.print(f"--preset {name}: {load_preset(name).about}")
 
