@@ -6,6 +6,7 @@ from outside.
 """
 
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Sequence
@@ -34,10 +35,12 @@ class Limits:
 def command(role: str, slot: int, *descriptors: int, limits: Limits, isolated: bool) -> list[str]:
     """The argument list of a candidate's or a checker's process.
 
-    `slot` numbers the programs that run at one time; `descriptors` are inherited: the socket, the checker's verdict.
+    `slot` numbers the programs that run at one time; `descriptors` are inherited. A checker lives on from problem to
+    problem, so its supervisor alone limits its time.
     """
     user = _FIRST_SPARE_USER + 2 * slot + (role == "checker") if isolated and os.geteuid() == 0 else 0
-    confinement = f"{user},{limits.seconds},{limits.memory_bytes},{limits.disk_bytes}"
+    seconds = limits.seconds if role == "candidate" else resource.RLIM_INFINITY
+    confinement = f"{user},{seconds},{limits.memory_bytes},{limits.disk_bytes}"
     arguments = [role, confinement, *map(str, descriptors)]
     python = os.path.realpath(sys.executable)
     if not isolated:

@@ -1,7 +1,6 @@
 """Judging programs: the candidate in one process, its tests in another, the verdict from the second one alone."""
 
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -13,10 +12,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import IO
 
-from evals.execution.inside.plain_data import decode, encode
+from evals.execution.inside.plain_data import LENGTH_BYTES, decode, encode
 from evals.execution.isolation import IsolationError, Limits, command
 
-_LARGEST_VERDICT = 4096
+_LARGEST_VERDICT = 1 << 16
 _START_SECONDS = 5.0
 
 
@@ -64,18 +63,20 @@ def run_programs(
     if isolated:
         check_isolation()
     workers = workers or len(os.sched_getaffinity(0))
-    slots: SimpleQueue[int] = SimpleQueue()
-    for slot in range(workers):
-        slots.put(slot)
+    free: SimpleQueue[_Bench] = SimpleQueue()
 
     def judged(program: str, tests: Checks) -> Outcome:
-        slot = slots.get()
+        bench = free.get()
         try:
-            return _judge(program, tests, slot, limits, isolated)
+            return bench.judge(program, tests)
         finally:
-            slots.put(slot)
+            free.put(bench)
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ExitStack() as benches, ThreadPoolExecutor(workers) as pool:
+        for slot in range(workers):
+            bench = _Bench(slot, limits, isolated)
+            benches.callback(bench.close)
+            free.put(bench)
         waiting = {pool.submit(judged, *program): index for index, program in enumerate(programs)}
         outcomes: dict[int, Outcome] = {}
         try:
@@ -93,53 +94,86 @@ def run_programs(
 
 def check_isolation() -> None:
     """Raises IsolationError unless a trivial program runs, isolated, to its verdict."""
-    trial = Checks("", "one", "assert one() == 1")
-    outcome = _judge("def one(): return 1", trial, 0, Limits(), isolated=True)
+    bench = _Bench(0, Limits(), isolated=True)
+    try:
+        outcome = bench.judge("def one(): return 1", Checks("", "one", "assert one() == 1"))
+    finally:
+        bench.close()
     if not outcome.passed:
         raise IsolationError(f"bubblewrap can't isolate programs on this machine: {outcome.detail}")
 
 
-def _judge(program: str, tests: Checks, slot: int, limits: Limits, isolated: bool) -> Outcome:
-    problem = encode((tests.setup, tests.entry_point, tests.source))
-    source = program.encode("utf-8", "surrogatepass")
-    verdict_read, verdict_write = os.pipe()
-    with (
-        ExitStack() as stack,
-        open(verdict_read, "rb", buffering=0) as verdict,
-        open(os.memfd_create("errors"), "w+b") as errors,
-    ):
-        # Open here until both processes have them; an end that stays open would never be seen closed.
-        with open(verdict_write, "wb", buffering=0), ExitStack() as sockets:
-            ends = [sockets.enter_context(end) for end in socket.socketpair()]
-            for role, given, end in (("candidate", source, ends[0]), ("checker", problem, ends[1])):
-                descriptors = (end.fileno(), verdict_write) if role == "checker" else (end.fileno(),)
-                arguments = command(role, slot, *descriptors, limits=limits, isolated=isolated)
-                stack.enter_context(_process(arguments, given, descriptors, errors if role == "checker" else None))
-        verdict_text = _read(verdict, limits.seconds + _START_SECONDS)
-        stack.close()
-        if verdict_text is None:
-            return Outcome(False, "out of time")
-        if not verdict_text:
-            errors.seek(0)
-            last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            return Outcome(False, last[0] if last else "the tests were stopped: out of time or memory")
-    outcome, detail = decode(verdict_text)
-    return Outcome(outcome == "passed", detail, outcome == "bad tests")
+class _Bench:
+    """A checker that lives on from problem to problem, and one candidate at a time, in a process of its own."""
 
+    def __init__(self, slot: int, limits: Limits, isolated: bool) -> None:
+        self._slot, self._limits, self._isolated = slot, limits, isolated
+        self._checker: ExitStack | None = None
+        self._control: socket.socket
+        self._errors: IO[bytes]
 
-def _read(verdict: IO[bytes], seconds: float) -> bytes | None:
-    """What comes through the pipe up to its end; None if that does not come in time."""
-    text, deadline = b"", time.monotonic() + seconds
-    with selectors.DefaultSelector() as selector:
-        selector.register(verdict, selectors.EVENT_READ)
-        while len(text) < _LARGEST_VERDICT:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
+    def judge(self, program: str, tests: Checks) -> Outcome:
+        """The outcome of one program."""
+        if self._checker is None:
+            self._start()
+        problem = encode((tests.setup, tests.entry_point, tests.source))
+        with ExitStack() as stack:
+            ours, theirs = socket.socketpair()
+            # An end that stays open here would never be seen closed by the other side.
+            with ours, theirs:
+                descriptors = (theirs.fileno(),)
+                arguments = command("candidate", self._slot, *descriptors, limits=self._limits, isolated=self._isolated)
+                source = program.encode("utf-8", "surrogatepass")
+                stack.enter_context(_process(arguments, source, descriptors, None))
+                self._send(problem, ours)
+            verdict = self._receive()
+        if verdict is None:
+            detail = self._last_error()
+            self.close()
+            return Outcome(False, detail or "out of time")
+        outcome, detail = decode(verdict)
+        return Outcome(outcome == "passed", detail, outcome == "bad tests")
+
+    def close(self) -> None:
+        """Ends the checker."""
+        if self._checker is not None:
+            self._checker.close()
+            self._checker = None
+
+    def _start(self) -> None:
+        with ExitStack() as stack:
+            self._control, theirs = (stack.enter_context(end) for end in socket.socketpair())
+            self._errors = stack.enter_context(open(os.memfd_create("errors"), "w+b"))
+            descriptors = (theirs.fileno(),)
+            arguments = command("checker", self._slot, *descriptors, limits=self._limits, isolated=self._isolated)
+            stack.enter_context(_process(arguments, b"", descriptors, self._errors))
+            theirs.close()
+            self._checker = stack.pop_all()
+
+    def _send(self, problem: bytes, candidate: socket.socket) -> None:
+        with suppress(OSError):  # a checker that has died is noticed when it does not answer
+            socket.send_fds(self._control, [len(problem).to_bytes(LENGTH_BYTES, "big")], [candidate.fileno()])
+            self._control.sendall(problem)
+
+    def _receive(self) -> bytes | None:
+        """The checker's verdict; None if it has died or doesn't come in time."""
+        deadline = time.monotonic() + self._limits.seconds + _START_SECONDS
+        data = b""
+        while len(data) < LENGTH_BYTES or len(data) < LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "big"):
+            self._control.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                piece = self._control.recv(1 << 16)
+            except OSError:
                 return None
-            piece = os.read(verdict.fileno(), _LARGEST_VERDICT)
-            if not piece:
-                break
-            text += piece
-    return text
+            if not piece or len(data) > _LARGEST_VERDICT:
+                return None
+            data += piece
+        return data[LENGTH_BYTES:]
+
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
 
 
 @contextmanager

@@ -4,7 +4,8 @@ prepare and score run once a method, compress once a cell.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
 
 from baselines.registry import build_method
 from evals.perplexity import response_perplexity
+from evals.tokenisation import IGNORED_LABEL, padded_batches
 from experiments.stages.configs import CompressConfig, PrepareConfig, ScoreConfig
 from experiments.stages.data import rows_of
 from experiments.stages.interface import Task
@@ -72,23 +76,42 @@ def score(task: Task) -> dict[str, Any]:
     untie_embeddings(model)
     rows = rows_of(task.inputs["data"] / "calibration.jsonl")[: config.rows]
     components = load_components(task.inputs["components"])
-    calls = 0
+    perplexity = SearchPerplexity(task, tokenizer, rows, len(components) * len(config.settings.get("candidates", [1])))
+    sensitivity = method.score(model, components, perplexity) or {}
+    (task.out / SENSITIVITY).write_text(json.dumps(sensitivity))
+    return {"evaluations": sum(len(row) for row in sensitivity.values())}
 
-    def perplexity(candidate: nn.Module) -> float:
-        nonlocal calls
-        calls += 1
-        task.progress(calls, len(components) * len(config.settings.get("candidates", [1])))
+
+@dataclass
+class SearchPerplexity:
+    """Perplexity of the search's rows, with progress; also the losses behind it, for a search that goes by gradients.
+
+    expected: how many evaluations the progress is counted against.
+    """
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    rows: Sequence[Mapping[str, Any]]
+    expected: int
+    calls: int = 0
+
+    def __call__(self, model: nn.Module) -> float:
+        config: ScoreConfig = self.task.config
+        self.calls += 1
+        self.task.progress(min(self.calls, self.expected), self.expected)
         return response_perplexity(
-            candidate,
-            tokenizer,
-            rows,
-            batch_size=config.batch_size,
-            max_length=config.max_length,
+            model, self.tokenizer, self.rows, batch_size=config.batch_size, max_length=config.max_length
         )
 
-    sensitivity = method.score(model, components, perplexity)
-    (task.out / SENSITIVITY).write_text(json.dumps(sensitivity))
-    return {"evaluations": calls}
+    def losses(self, model: nn.Module) -> Iterator[tuple[Tensor, int]]:
+        """Of each batch, with its graph: the summed negative log-likelihood, and of how many response tokens."""
+        config: ScoreConfig = self.task.config
+        for batch in padded_batches(self.tokenizer, self.rows, config.batch_size, config.max_length):
+            ids, mask, labels = (tensor.to(next(model.parameters()).device) for tensor in batch)
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            counted = labels[:, 1:] != IGNORED_LABEL
+            loss = F.cross_entropy(logits[counted].float(), labels[:, 1:][counted], reduction="sum")
+            yield loss, int(counted.sum())
 
 
 def load_sensitivity(inputs: Mapping[str, Path]) -> Sensitivity | None:

@@ -27,11 +27,13 @@ def test_k_outside_its_range_is_refused(value: float) -> None:
 
 
 def test_every_declared_table_joins_the_printed_one() -> None:
+    from results.criteria import DERIVED_TABLE
     from results.printed import printed_table
 
     for name in known("tables"):
         table: Table = load_table(name)
         printed = printed_table(table.number)
+        assert table.derived == DERIVED_TABLE[table.number]
         for method, grid in table.grids.items():
             assert set(grid.values) == set(printed[printed.method == method].row)
 

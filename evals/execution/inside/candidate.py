@@ -6,8 +6,15 @@ import sys
 from .plain_data import Channel, ClosedError
 
 
-def serve(channel: Channel) -> None:
+def serve(descriptor: int) -> None:
     """Says whether the program could be loaded, then answers each call with what was returned or raised."""
+    try:
+        _serve(Channel(descriptor))
+    except ClosedError:
+        return
+
+
+def _serve(channel: Channel) -> None:
     source = sys.stdin.buffer.read()
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     module = type(sys)("program")

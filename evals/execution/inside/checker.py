@@ -1,13 +1,14 @@
-"""The process that runs a benchmark's tests. It never sees the candidate's code, only plain data that it returns."""
+"""The process that runs benchmarks' tests, for one candidate after another.
+
+It never sees a candidate's code, only plain data that the candidate returns.
+"""
 
 import builtins
+import socket
 import sys
+from typing import Any
 
-from .plain_data import Channel, ClosedError, decode
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from .plain_data import LENGTH_BYTES, Channel, ClosedError, decode, encode
 
 
 class CandidateError(Exception):
@@ -21,7 +22,7 @@ class Candidate:
         self._channel, self._name = channel, name
         self.answers = 0
 
-    def __call__(self, *arguments: "Any", **named: "Any") -> "Any":
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Raises a built-in exception of the name that the candidate raised, or CandidateError."""
         self._channel.send((self._name, arguments, named))
         outcome, content = self._channel.receive()
@@ -34,13 +35,33 @@ class Candidate:
         raise CandidateError(str(content))
 
 
-def check(channel: Channel) -> tuple[str, str]:
-    """Runs (setup, entry point, tests) of its standard input; returns outcome and detail.
+def serve(control: int) -> None:
+    """Judges one problem after another: each comes with the socket of its candidate, and is answered with a verdict."""
+    with socket.socket(fileno=control) as supervisor:
+        while True:
+            head, descriptors, _, _ = socket.recv_fds(supervisor, LENGTH_BYTES, 1)
+            if not head:
+                return
+            problem = decode(_exactly(supervisor, int.from_bytes(head, "big")))
+            candidate = socket.socket(fileno=descriptors[0])
+            with candidate:
+                verdict = encode(check(Channel(descriptors[0]), *problem))
+            supervisor.sendall(len(verdict).to_bytes(LENGTH_BYTES, "big") + verdict)
+
+
+def _exactly(supervisor: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += supervisor.recv(count - len(data)) or sys.exit()
+    return data
+
+
+def check(channel: Channel, setup: str, entry_point: str, source: str) -> tuple[str, str]:
+    """Runs a problem's tests; returns outcome and detail.
 
     The setup makes the names that the tests use beside the entry point, whose place the candidate's function takes;
     it is `candidate`, too.
     """
-    setup, entry_point, source = decode(sys.stdin.buffer.read())
     names: dict[str, Any] = {"__name__": "tests"}
     try:
         exec(compile(setup, "setup.py", "exec"), names)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # importing typing costs as much as starting Python
     from typing import Any
 
 LARGEST_MESSAGE = 16 << 20
-_LENGTH_BYTES = 4
+LENGTH_BYTES = 4
 _COLLECTIONS: "dict[bytes, Any]" = {b"l": list, b"t": tuple, b"S": set, b"z": frozenset, b"g": iter}
 
 
@@ -137,7 +137,7 @@ class Channel:
         data = encode(message)
         if len(data) > LARGEST_MESSAGE:
             raise ValueError("too much data")
-        waiting = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+        waiting = memoryview(len(data).to_bytes(LENGTH_BYTES, "big") + data)
         try:
             while waiting:
                 waiting = waiting[os.write(self._descriptor, waiting) :]
@@ -146,7 +146,7 @@ class Channel:
 
     def receive(self) -> "Any":
         """Reads one value. Raises ClosedError at the end of the stream and for what is no message."""
-        length = int.from_bytes(self._read(_LENGTH_BYTES), "big")
+        length = int.from_bytes(self._read(LENGTH_BYTES), "big")
         if length > LARGEST_MESSAGE:
             raise ClosedError("too much data")
         try:

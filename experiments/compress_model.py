@@ -1,0 +1,305 @@
+"""compress: any dense checkpoint to a compressed one, for users who want the model and not the paper's tables."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from baselines.registry import METHODS, build_method
+from evals.json_lines import DataFileError, Row, read_json_lines
+from evals.perplexity import response_perplexity
+from experiments.errors import UserError
+from experiments.settings import choose
+from experiments.stages.models import batches, device
+from impact.calibration import Batch, calibrate
+from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
+from impact.export import ARCHITECTURES, export_model
+from impact.factorisation import Factorisation
+from impact.interface import Components, Kept, Method, Sensitivity
+from impact.rank_rule import RankRule
+
+BILLIONS_BELOW = 10_000
+"""A target size below this is in billions of parameters, from it on in parameters."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Sizes in parameters, shared ones once: of the model as it came, with lm_head untied, and compressed.
+
+    value: the keep ratio in percent, or for a searching method the parameter ratio in percent.
+    """
+
+    tied_parameters: int
+    dense_parameters: int
+    parameters: int
+    value: float
+    kept: dict[str, Kept]
+
+
+def compress_model(
+    model: str,
+    out: Path,
+    *,
+    method: str = "impact",
+    keep: float | None = None,
+    target_size: float | None = None,
+    eta: float | None = None,
+    calibration: Path | None = None,
+    dense_if_larger: bool = False,
+    batch_size: int = 8,
+    max_length: int = 512,
+    console: Console,
+) -> Compressed:
+    """Compresses a model from a directory or the hub and writes it to `out` as a Hugging Face directory.
+
+    keep: k in percent of each layer's spectrum (Algorithm 1); for a method that searches, of the parameters.
+    target_size: instead of it, the largest model of at most that many parameters (billions below 10,000).
+    calibration: JSON lines with `query` and `response`. Raises UserError with one line for every mistake; `out`
+    appears only when it is complete.
+    """
+    chosen = _method(method, eta)
+    if (keep is None) == (target_size is None):
+        raise UserError("compress takes either --keep or --target-size" + (", not both" if keep is not None else ""))
+    if keep is not None and not 0 < keep <= 100:
+        raise UserError(f"--keep is a percentage in (0, 100], got {keep:g}")
+    if target_size is not None and not 0 < target_size < math.inf:
+        raise UserError(f"--target-size is a number of billions or of parameters, got {target_size:g}")
+    if out.exists():
+        raise UserError(f"{out} exists already: give another directory, or remove it first")
+    rows = _calibration_rows(chosen, calibration)
+    dense, tokenizer, dtype = _load(model)
+    tied_parameters = parameter_count(dense)
+    untie_embeddings(dense)
+    dense_parameters = parameter_count(dense)
+    target = None if target_size is None else _parameters(target_size)
+    if target is not None and target >= tied_parameters:
+        raise UserError(f"the model has {tied_parameters:,} parameters, no more than the target of {target:,}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        with _one_line_errors(), _progress(console) as advance:
+            made = batches(tokenizer, rows, batch_size, max_length) if rows else []
+            statistics = _statistics(dense, chosen, made, advance)
+            rule = None if keep is None else _rule(chosen, keep)
+            stored = _Stored(scratch)
+            for name, components in advance(
+                "layers", prepare_units(chosen, dense, statistics), len(chosen.units(dense))
+            ):
+                stored.add(name, components if rule is None else chosen.cap(components, [rule]))
+            sensitivity = _search(chosen, dense, tokenizer, stored, rows, batch_size, max_length, advance)
+
+            def allocate(value: float) -> dict[str, Kept]:
+                kept = chosen.allocate(_rule(chosen, value), stored.outlines, sensitivity)
+                return _dense_where_larger(kept, dense) if dense_if_larger else kept
+
+            value = keep if target is None else _largest(allocate, dense, target, chosen)
+            assert value is not None
+            kept = allocate(value)
+            compress(dense, chosen, stored, kept, statistics)
+            settings = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.init}  # type: ignore[arg-type]
+            recipe = {"method": method, "settings": settings, "keep": value, "rows": len(rows), "gauge": "paper"}
+            export_model(dense, tokenizer, out, dtype=dtype, recipe=recipe)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Compressed(tied_parameters, dense_parameters, parameter_count(dense), value, kept)
+
+
+class _Stored(Mapping[str, Components]):
+    """Components of every unit on disk, since the full bases of a 7B model would take 41 GB of memory.
+
+    outlines: spectrum and shape of each, which is what allocation reads.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.outlines: dict[str, Components] = {}
+
+    def add(self, name: str, components: Components) -> None:
+        tensors = {key: tensor.float().cpu().contiguous() for key, tensor in components.tensors.items()}
+        save_file(tensors, self._file(name))
+        self.outlines[name] = Components(components.spectrum.cpu(), {}, components.shape)
+
+    def __getitem__(self, name: str) -> Components:
+        outline = self.outlines[name]
+        return Components(outline.spectrum, load_file(self._file(name)), outline.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outlines)
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    def _file(self, name: str) -> Path:
+        return self.directory / f"{name}.safetensors"
+
+
+_Advance = Callable[[str, Iterable[Any], int], Iterable[Any]]
+"""(what, steps, how many) -> the steps, shown as they are taken."""
+
+
+def _method(name: str, eta: float | None) -> Factorisation:
+    offered = [known for known, method in METHODS.items() if issubclass(method, Factorisation)]
+    choose(name, offered, "method")
+    if eta is not None and not 0 <= eta <= 1:
+        raise UserError(f"--eta must lie in [0, 1], got {eta:g}")
+    try:
+        method = build_method(name, {} if eta is None else {"eta": eta})
+    except ValueError as error:
+        raise UserError(f"--eta: {error}") from None
+    assert isinstance(method, Factorisation)
+    return method
+
+
+def _calibration_rows(method: Method, calibration: Path | None) -> list[Row]:
+    if not method.statistics() and not method.searches:
+        return []
+    if calibration is None:
+        raise UserError(f"{method.name} needs --calibration FILE.jsonl, rows with query and response")
+    try:
+        return read_json_lines(calibration, ("query", "response"))
+    except DataFileError as error:
+        raise UserError(str(error)) from None
+
+
+def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.dtype]:
+    """Model in float32 in eval mode on the accelerator, tokenizer, and the precision that the weights are stored in."""
+    if (local := Path(name)).exists() and not (local / "config.json").is_file():
+        raise UserError(f"{name} is no model: it holds no config.json")
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type.startswith("impact_") or (local / "compression.json").is_file():
+            raise UserError(f"{name} is compressed already")
+        if config.model_type not in ARCHITECTURES:
+            raise UserError(f"{name} is a '{config.model_type}': compress knows {', '.join(ARCHITECTURES)}")
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except UserError:
+        raise
+    except Exception as error:  # the hub, safetensors, tokenizers and transformers have each their own
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        what = f"{name} can't be loaded" if local.exists() else f"no model {name}, neither here nor on the hub"
+        raise UserError(f"{what}: {first}") from None
+    if info["missing_keys"]:
+        raise UserError(f"{name} lacks weights: {sorted(info['missing_keys'])[0]}")
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    return model.eval().to(device()), tokenizer, stored
+
+
+def _parameters(target_size: float) -> int:
+    return round(target_size * 1e9 if target_size < BILLIONS_BELOW else target_size)
+
+
+def _rule(method: Method, value: float) -> RankRule:
+    return RankRule("parameter_ratio", value / 100) if method.searches else RankRule("nuclear_norm", value)
+
+
+def _statistics(
+    model: nn.Module, method: Method, made: list[Batch], advance: _Advance
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Module -> tensor name -> tensor, from one pass."""
+    merged: dict[str, dict[str, torch.Tensor]] = {}
+    if method.statistics():
+        for gathered in calibrate(model, advance("calibration", made, len(made)), method.statistics()).values():
+            for module, tensors in gathered.items():
+                merged.setdefault(module, {}).update(tensors)
+    return merged
+
+
+def _search(
+    method: Method,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    components: Mapping[str, Components],
+    rows: list[Row],
+    batch_size: int,
+    max_length: int,
+    advance: _Advance,
+) -> Sensitivity | None:
+    """What the method measures on the calibration rows before it allocates; None for most."""
+    if not method.searches:
+        return None
+    step = iter(advance("search", iter(int, 1), len(components) * len(getattr(method, "candidates", [1]))))
+
+    def perplexity(candidate: nn.Module) -> float:
+        next(step)
+        assert isinstance(candidate, PreTrainedModel)
+        return response_perplexity(candidate, tokenizer, rows, batch_size=batch_size, max_length=max_length)
+
+    return method.score(model, components, perplexity)
+
+
+def _size(kept: Mapping[str, Kept], model: nn.Module) -> int:
+    """Parameters of the model with these ranks."""
+    total = parameter_count(model)
+    for name, rank in kept.items():
+        if isinstance(rank, int):
+            total += _factors(model, name, rank) - sum(p.numel() for p in model.get_submodule(name).parameters())
+    return total
+
+
+def _factors(model: nn.Module, name: str, rank: int) -> int:
+    dense = model.get_submodule(name)
+    assert isinstance(dense, nn.Linear)
+    return rank * (dense.in_features + dense.out_features) + dense.out_features
+
+
+def _dense_where_larger(kept: dict[str, Kept], model: nn.Module) -> dict[str, Kept]:
+    """Without the ranks whose factors take as many parameters as the layer itself: lossless, and smaller."""
+    return {
+        name: None
+        if isinstance(rank, int)
+        and _factors(model, name, rank) >= sum(p.numel() for p in model.get_submodule(name).parameters())
+        else rank
+        for name, rank in kept.items()
+    }
+
+
+def _largest(allocate: Callable[[float], dict[str, Kept]], model: nn.Module, target: int, method: Method) -> float:
+    """The largest value of the rule, in percent, whose model has at most `target` parameters."""
+    low, high = 100 * getattr(method, "candidates", (1e-9,))[0], 100.0
+    smallest = _size(allocate(low), model)
+    if smallest > target:
+        raise UserError(
+            f"the smallest model that {method.name} can make of this one has {smallest:,} parameters: "
+            f"a target of {target:,} is out of reach"
+        )
+    if _size(allocate(high), model) <= target:
+        return high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _size(allocate(middle), model) <= target else (low, middle)
+    return low
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[_Advance]:
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+
+        def advance(what: str, steps: Iterable[Any], total: int) -> Iterable[Any]:
+            return progress.track(steps, total=total, description=what)
+
+        yield advance
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What calibration, decomposition and export complain of is the user's model or data: one line, no traceback."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(shorten(str(error), 400)) from error
