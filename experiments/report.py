@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.plan import Plan, measured_cells
-from experiments.settings import HubModel, InitialisedModel, WheelModel
+from experiments.settings import GeneratedData, HubModel, InitialisedModel, WheelModel
 from experiments.store import Store
 from plots.size_accuracy import write_size_accuracy
 from results.table import render_terminal, write_table
@@ -44,6 +44,7 @@ def about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> di
     return {
         "preset": plan.preset.name,
         "model": _model_name(plan),
+        "problems": "generated" if _generated(plan) else "published",
         "date": str(last["started"])[:10],
         "command": command,
         "commits": ", ".join(sorted(commits)),
@@ -53,6 +54,10 @@ def about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> di
         "hardware": f"{hardware['cores']} cores, {hardware['cpu']}{gpu}",
         "packages": ", ".join(f"{name} {version}" for name, version in last["packages"].items()),
     }
+
+
+def _generated(plan: Plan) -> bool:
+    return isinstance(plan.preset.data[plan.table.domain], GeneratedData)
 
 
 def _model_name(plan: Plan) -> str:
@@ -67,6 +72,11 @@ def _model_name(plan: Plan) -> str:
 
 def _notes(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[str]:
     notes = []
+    if _generated(plan):
+        notes.append(
+            f"The problems are generated in the format of {' and '.join(plan.table.benchmarks)}; they are not those "
+            "sets, and their numbers compare with each other only."
+        )
     if plan.preset.values:
         notes.append(
             "This preset's rows keep more than the paper's rows of the same number (column keep): a small model has "

@@ -36,7 +36,7 @@ def size_accuracy(measured: pd.DataFrame, number: int, benchmark: str, provenanc
 
     Args:
         measured: the table of `results.table.build_table` for Table ``number`` (6 to 9).
-        provenance: names the run's ``preset`` and ``model``.
+        provenance: names the run's ``preset`` and ``model``; its ``problems`` are "generated" or "published".
 
     Raises:
         ValueError: nothing was measured on the benchmark.
@@ -54,7 +54,7 @@ def size_accuracy(measured: pd.DataFrame, number: int, benchmark: str, provenanc
             mfc="white", color="black", capsize=2.5, lw=1, label="dense + same SFT",
         )  # fmt: skip
     problems = ", ".join(f"{n:,}" for n in sorted(points[f"{benchmark}_n"].unique()))
-    conditions = f"preset {provenance['preset']}, {problems} problems, bars: 95 % Wilson"
+    conditions = f"preset {provenance['preset']}, {problems} {provenance['problems']} problems, bars: 95 % Wilson"
     # wrapped, because a title wider than its panel is cut off
     model = textwrap.fill(f"Measured in this run: {provenance['model']}", 52)
     left.set_title(f"{model}\n({conditions})", fontsize="medium")

@@ -10,7 +10,7 @@ from plots.size_accuracy import OTHER_STYLES, STYLES, size_accuracy, write_size_
 from results.cells import BenchmarkResult, Cell
 from results.table import build_table
 
-PROVENANCE = {"preset": "tiny", "model": "invented"}
+PROVENANCE = {"preset": "tiny", "model": "invented", "problems": "generated"}
 
 
 def measured(methods: list[str]) -> pd.DataFrame:
