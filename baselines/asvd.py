@@ -1,13 +1,16 @@
 """ASVD: activation-aware SVD with a sensitivity-based search for truncation ranks (Yuan et al. 2023)."""
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 
+from baselines.gradient_sensitivity import LossSource, loss_changes
+from baselines.replay import Replay
 from baselines.svd import singular_triplets
 from impact.factorisation import Factorisation, bias_of
 from impact.interface import Components, Kept, Sensitivity, Statistics
@@ -15,23 +18,28 @@ from impact.rank_rule import RankRule
 from impact.ranks import parameter_ratio_rank
 
 DENSE = 1.0
+Measured = Literal["exact", "gradient"]
 
 
 @dataclass(frozen=True)
 class Asvd(Factorisation):
     """SVD of W S with S = diag(mean|x|^alpha); the singular values are split evenly between the factors.
 
-    candidates: the parameter ratios that the search tries for each layer, ascending.
+    candidates: the parameter ratios that the search tries for each layer, ascending. sensitivity: "exact" evaluates
+    each of them, "gradient" estimates them all from one backward pass.
     """
 
     name: ClassVar[str] = "asvd"
     searches: ClassVar[bool] = True
     alpha: float = 0.5
     candidates: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    sensitivity: Measured = "exact"
 
     def __post_init__(self) -> None:
         if not self.candidates or any(low >= high for low, high in pairwise((0.0, *self.candidates, DENSE))):
             raise ValueError(f"ASVD's candidates must ascend inside (0, 1), got {self.candidates}")
+        if self.sensitivity not in get_args(Measured):
+            raise ValueError(f"ASVD's sensitivity is one of {', '.join(get_args(Measured))}, got {self.sensitivity!r}")
 
     def statistics(self) -> frozenset[str]:
         return frozenset({"input_magnitude"})
@@ -46,26 +54,44 @@ class Asvd(Factorisation):
         tensors = {"down": root[:, None] * Vh / scale, "up": U * root, "bias": bias_of(linear)}
         return Components(S, tensors, (linear.out_features, linear.in_features))
 
+    def candidate_ranks(self, component: Components) -> list[int]:
+        """The rank at each candidate ratio."""
+        return [parameter_ratio_rank(component.shape, ratio) for ratio in self.candidates]
+
     def largest_rank(self, components: Components, rule: RankRule) -> int:
         return parameter_ratio_rank(components.shape, self.candidates[-1])
 
     def score(
         self, model: nn.Module, components: Mapping[str, Components], perplexity: Callable[[nn.Module], float]
     ) -> Sensitivity:
-        """Perplexity with each layer alone truncated to each candidate; the model is left as it was."""
+        """Perplexity with each layer alone truncated to each candidate; the model is left as it was.
+
+        Exactly: `perplexity` runs the model on the same batches each time, and what a truncation leaves unchanged is
+        not computed again (baselines.replay). By gradients: `perplexity` is a LossSource, and the result is the dense
+        perplexity times 1 + the change of the loss. Raises ValueError if it is none.
+        """
+        if self.sensitivity == "gradient":
+            if not isinstance(perplexity, LossSource):
+                raise ValueError("ASVD's sensitivity = gradient needs the losses of the batches, not only a perplexity")
+            return self._estimate(model, components, perplexity)
+        replay = Replay(model, perplexity)
         sensitivity: Sensitivity = {}
         for name, component in components.items():
             dense = model.get_submodule(name)
             assert isinstance(dense, nn.Linear)
             sensitivity[name] = {}
-            try:
-                for ratio in self.candidates:
-                    (truncated,) = self.realise([dense], component, parameter_ratio_rank(component.shape, ratio), {})
-                    model.set_submodule(name, truncated)
-                    sensitivity[name][ratio] = perplexity(model)
-            finally:
-                model.set_submodule(name, dense)
+            for ratio, rank in zip(self.candidates, self.candidate_ranks(component), strict=True):
+                (truncated,) = self.realise([dense], component, rank, {})
+                sensitivity[name][ratio] = replay.replaced(name, truncated)
         return sensitivity
+
+    def _estimate(self, model: nn.Module, components: Mapping[str, Components], source: LossSource) -> Sensitivity:
+        loss, changes = loss_changes(model, components, self.candidate_ranks, source.losses)
+        # not exp(change): it would overflow, and only the order counts
+        return {
+            name: {ratio: math.exp(loss) * (1 + change) for ratio, change in zip(self.candidates, row, strict=True)}
+            for name, row in changes.items()
+        }
 
     def allocate(
         self, rule: RankRule, components: Mapping[str, Components], sensitivity: Sensitivity | None

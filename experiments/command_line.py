@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="./reproduce.sh",
         description="Measures the tables and figures of the IMPACT paper, beside the printed numbers.",
         epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why [TABLE] CELL, claims, gc, "
-        "score gsm8k|math|humaneval|mbpp GENERATIONS.jsonl --data FILE, test.",
+        "score gsm8k|math|humaneval|mbpp GENERATIONS.jsonl --data FILE, "
+        "compress MODEL OUT --keep PERCENT --calibration FILE, test.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -82,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, help="repeat the second SFT with this many seeds (default: 1)")
     add("--from", dest="source", choices=("runs", "paper"), default="runs", help="table10-13: from the printed numbers")
     add("--data", type=Path, help="score: the benchmark's data file, in its published format")
+    add("--method", default="impact", help="compress: the method (default: impact)")
+    add("--keep", type=float, metavar="PERCENT", help="compress: k of the rank rule in percent")
+    add(
+        "--target-size", type=float, metavar="SIZE", help="compress: instead of --keep, at most so many parameters or B"
+    )
+    add("--calibration", type=Path, metavar="FILE", help="compress: JSON lines with query and response")
+    add(
+        "--dense-if-larger", action="store_true", help="compress: leave a layer dense where its factors would be larger"
+    )
     add("--unsafe-local-execution", action="store_true", help="run generated programs without isolation")
     add("--eta", type=float, help="IMPACT's eta instead of the table's .25")
     add("--data-dir", type=Path, help="local files of the published data: gsm8k/train.jsonl, gsm8k/test.jsonl, ...")
@@ -119,12 +129,14 @@ def _run(options: argparse.Namespace) -> None:
         return _collect_garbage(options)
     if first == "score":
         return _score(options, rest)
+    if first == "compress":
+        return _compress(options, rest)
     if first == "why":
         if not 1 <= len(rest) <= 2:
             raise UserError("why takes a cell, such as impact:3 or dense:0, after its table if that is not table6")
         return _why(options, rest[-1], rest[0] if len(rest) == 2 else "table6")
     all_targets = targets()
-    commands = ["all", "list", "why", "claims", "gc", "score", "test"]
+    commands = ["all", "list", "why", "claims", "gc", "score", "compress", "test"]
     chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
     if "all" in chosen:
         chosen = [*known("tables"), *derived_targets(), "claims"]
@@ -256,6 +268,29 @@ def _score(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from experiments.score import score
 
     score(rest[0], Path(rest[1]), options.data, not options.unsafe_local_execution, options.cores, console)
+
+
+def _compress(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    if len(rest) != 2:
+        raise UserError("compress takes a model and a new directory: compress MODEL OUT --keep 60 --calibration FILE")
+    from experiments.compress_model import compress_model
+
+    made = compress_model(
+        rest[0],
+        Path(rest[1]),
+        method=options.method,
+        keep=options.keep,
+        target_size=options.target_size,
+        eta=options.eta,
+        calibration=options.calibration,
+        dense_if_larger=options.dense_if_larger,
+        console=console,
+    )
+    console.print(
+        f"{rest[1]}: {made.parameters:,} parameters, {100 * made.parameters / made.dense_parameters:.1f} % of "
+        f"{made.dense_parameters:,} ({options.method}, keep {made.value:g} %)",
+        markup=False,
+    )
 
 
 def _collect_garbage(options: argparse.Namespace) -> None:

@@ -114,6 +114,10 @@ class Estimator:
     def _score(self, job: Job) -> Cost:
         config = job.config
         evaluations = len(self.linears) * len(config.settings["candidates"])  # type: ignore[attr-defined]
+        if config.settings["sensitivity"] == "gradient":  # type: ignore[attr-defined]
+            evaluations = 4  # a forward and a backward pass, and the truncations' products
+        else:
+            evaluations //= 2  # what lies before the truncated layer isn't computed again
         tokens = config.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
         return Cost(1, evaluations * 2 * self.dense * tokens / BF16_FLOPS / 3600, 0)
 

@@ -147,6 +147,7 @@ class _Planner:
         settings: dict[str, Any] = dict(grid.settings)
         if METHODS[method].searches:
             settings["candidates"] = list(self.preset.search.candidates)
+            settings["sensitivity"] = self.preset.search.sensitivity
         if self.selection.eta is not None and "eta" in settings:
             settings["eta"] = self.selection.eta
         try:

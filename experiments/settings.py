@@ -145,10 +145,11 @@ class Perplexity(Settings):
 
 
 class Search(Settings):
-    """ASVD's sensitivity search."""
+    """ASVD's sensitivity search. sensitivity: every candidate evaluated, or all estimated from one backward pass."""
 
     rows: int
     candidates: tuple[float, ...]
+    sensitivity: Literal["exact", "gradient"] = "exact"
 
 
 class Hardware(Settings):

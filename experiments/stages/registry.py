@@ -101,7 +101,15 @@ SCORE = Stage(
     1,
     ScoreConfig,
     "experiments.stages.compress:score",
-    ("experiments/stages/compress.py", "evals/perplexity.py", *_MODEL_FILES, *_SEQUENCES, *_METHODS),
+    (
+        "experiments/stages/compress.py",
+        "baselines/replay.py",
+        "baselines/gradient_sensitivity.py",
+        "evals/perplexity.py",
+        *_MODEL_FILES,
+        *_SEQUENCES,
+        *_METHODS,
+    ),
     typical_s=15,
 )
 COMPRESS = Stage(

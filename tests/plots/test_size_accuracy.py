@@ -34,7 +34,11 @@ def test_the_measured_panel_holds_exactly_the_measured_points() -> None:
     table = measured(["svd", "impact"])
     figure = size_accuracy(table, 6, "gsm8k", PROVENANCE)
     left, right = figure.axes
-    assert "Measured" in left.get_title() and "20 generated problems" in left.get_title() and "Printed" in right.get_title()
+    assert (
+        "Measured" in left.get_title()
+        and "20 generated problems" in left.get_title()
+        and "Printed" in right.get_title()
+    )
     curves = {c.get_label(): c.lines[0] for c in left.containers}
     assert set(curves) == {"SVD", "IMPACT", "dense", "dense + same SFT"}
     for method in ("svd", "impact"):

@@ -1,0 +1,91 @@
+"""From a compressed model in memory to an ordinary Hugging Face directory (impact.modeling_impact)."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from impact import modeling_impact
+from impact.factorisation import FactorisedLinear
+from impact.modeling_impact import CLASSES, CheckpointError
+
+_CLASSES = {config.model_type.removeprefix("impact_"): (config, causal) for config, _, causal in CLASSES}
+ARCHITECTURES = tuple(_CLASSES)
+"""Model types of dense models that have a compressed counterpart."""
+
+
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    directory: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    recipe: dict[str, Any] | None = None,
+    max_shard_size: str = "5GB",
+) -> None:
+    """Writes a dense, mixed or compressed model, its tokenizer and its modeling file, all of it or nothing.
+
+    model: as impact.compression.compress leaves it or impact.checkpoint.load_model returns it. dtype: of the stored
+    weights, the model's own by default. recipe: kept in config.json for whoever reads it. Raises CheckpointError if
+    the directory exists, or for an architecture or a layer that has no place in such a checkpoint.
+    """
+    if directory.exists():
+        raise CheckpointError(f"{directory} exists already")
+    exported = as_pretrained(model)
+    if recipe is not None:
+        exported.config.impact_recipe = recipe
+    if dtype is not None:
+        exported.to(dtype)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp makes it private
+        exported.save_pretrained(partial, max_shard_size=max_shard_size)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(partial)
+        for path in partial.rglob("*"):
+            _sync(path)
+        partial.rename(directory)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync(directory.parent)
+
+
+def as_pretrained(model: PreTrainedModel) -> PreTrainedModel:
+    """The model as its impact_* class, on the same tensors; for saving, since its buffers hold no values."""
+    architecture = model.config.model_type.removeprefix("impact_")
+    if architecture not in _CLASSES:
+        raise CheckpointError(f"no compressed form of model type '{architecture}': there are {', '.join(_CLASSES)}")
+    config_class, model_class = _CLASSES[architecture]
+    values = model.config.to_dict()
+    for name in ("model_type", "architectures", "auto_map"):
+        values.pop(name, None)
+    values["impact_ranks"] = {
+        name: module.down.out_features
+        for name, module in model.named_modules()
+        if isinstance(module, FactorisedLinear | modeling_impact.FactorisedLinear)
+    }
+    with torch.device("meta"):
+        exported: Any = model_class(config_class(**values))
+    try:
+        exported.load_state_dict(model.state_dict(), assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"a layer is neither dense nor factorised: {shorten(str(error), 300)}") from None
+    exported.tie_weights()
+    exported.generation_config = model.generation_config
+    return exported
+
+
+def _sync(path: Path) -> None:
+    """Brings a file's or a folder's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,195 @@
+"""Table 14 as files and on the terminal."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import rich.box
+import rich.table
+from pydantic import BaseModel
+
+from results.documents import BLANK, json_rows, json_text, markdown_table, shown, write_files
+from results.printed import PRINTED_MODEL, printed_table
+from results.speed import TABLE, SpeedPoint, build_speed_table, conditions_of, memory_line, size_mismatches
+
+REQUIRED_PROVENANCE = ("model", "date", "command")
+_PRINTED_MODEL = PRINTED_MODEL[6]  # that of Table 6, whose models Table 14 times
+
+
+def write_speed_table(
+    points: Sequence[SpeedPoint], provenance: Mapping[str, str], out: Path, notes: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Write ``table14.csv``, ``table14.md`` and ``table14.json`` under ``out``, each whole or not at all.
+
+    Args:
+        provenance: what the numbers come from: at least ``model``, ``date``, ``command``; more is listed.
+        notes: lines to print below the table, before those that follow from the points.
+
+    Returns:
+        The table of `build_speed_table`.
+
+    Raises:
+        ValueError: as `build_speed_table`, or the provenance lacks one of the three.
+    """
+    if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
+        raise ValueError(f"the provenance of Table {TABLE} lacks {', '.join(missing)}")
+    table = build_speed_table(points)
+    notes = [*notes, *_notes(table, points)]
+    record = {
+        "table": TABLE,
+        "printed_model": _PRINTED_MODEL,
+        "provenance": dict(provenance),
+        "rows": json_rows(table),
+        "notes": notes,
+        "points": [json.loads(point.model_dump_json()) for point in points],
+    }
+    texts = {".csv": _csv(table), ".md": _markdown(table, points, provenance, notes), ".json": json_text(record)}
+    write_files(out, f"table{TABLE}", texts)
+    return table
+
+
+class _MeasuredSpeed(BaseModel):
+    """Of a written ``table14.json``, what it can be built from again."""
+
+    points: list[SpeedPoint]
+
+
+def measured_points_of(folder: Path) -> list[SpeedPoint]:
+    """The points of the Table 14 that `write_speed_table` wrote into a folder; none where there is no such file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / f"table{TABLE}.json"
+    if not path.is_file():
+        return []
+    try:
+        return _MeasuredSpeed.model_validate_json(path.read_text(encoding="utf-8")).points
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no measured Table {TABLE}: {error}") from error
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """Sizes to the single parameter, never in exponents; a missing number is an empty field."""
+    written = table.copy()
+    written["model_size_b"] = [f"{size:.9f}" for size in table["model_size_b"]]
+    return written.to_csv(index=False, float_format="%.10g")
+
+
+def _notes(table: pd.DataFrame, points: Sequence[SpeedPoint]) -> list[str]:
+    repetitions = sorted({point.repetitions for point in points})
+    notes = [
+        f"Numbers are medians over {' or '.join(map(str, repetitions))} repetitions, in brackets the lowest and the "
+        "highest of them. Throughput counts generated tokens over the time of prefill and decoding together.",
+        "“of the machine's limit”: measured speed over the lower of two bounds, the bytes that must be moved over the "
+        "measured memory bandwidth and the operations over the measured matrix rate.",
+    ]
+    limits = dict.fromkeys((p.bandwidth_gb_s, p.matrix_rate_tflop_s) for p in points if p.bandwidth_gb_s)
+    notes += [f"Limits measured: {b:,.0f} GB/s, {rate or 0:,.2f} TFLOP/s." for b, rate in limits]
+    if table["random_weights"].any():
+        notes.append(
+            "Random weights: every layer has the same share of its full rank, so that the size is the printed one. "
+            "Speed does not depend on the values of the weights, but a method gives different ranks to different "
+            "layers, which this does not show: methods differ here by their sizes alone."
+        )
+    if len(other := size_mismatches(table)):
+        which = ", ".join(dict.fromkeys(f"{m} row {r}" for m, r in zip(other["method"], other["row"], strict=True)))
+        notes.append(f"Not of the printed size, so that only the multiples of the dense model compare: {which}.")
+    notes += _memory_notes(table)
+    measured = set(zip(table["method"], table["row"], strict=True))
+    printed = [(str(r["method"]), int(r["row"])) for r in printed_table(TABLE).to_dict("records")]
+    if absent := [f"{method} row {row}" for method, row in printed if (method, row) not in measured]:
+        notes.append(f"Printed in the paper but not measured in this run: {', '.join(absent)}.")
+    return notes + [f"{p.method} row {p.row}, {p.route}: {p.note}" for p in points if p.note]
+
+
+def _memory_notes(table: pd.DataFrame) -> list[str]:
+    printed = printed_table(TABLE)
+    line = memory_line(printed["model_size_b"], printed["memory_gb"])
+    notes = []
+    for (route, kind), rows in table.groupby(["route", "memory_kind"], sort=False):
+        own = memory_line(rows["model_size_b"], rows["memory_gb"])
+        if own and line:
+            notes.append(
+                f"Memory ({route}, {kind}) grows by {own[0]:.2f} GB a billion parameters from {own[1]:.2f} GB at size "
+                f"zero; the printed numbers by {line[0]:.2f} from {line[1]:.2f}, that is four bytes a weight."
+            )
+    return notes
+
+
+def _markdown(
+    table: pd.DataFrame, points: Sequence[SpeedPoint], provenance: Mapping[str, str], notes: Sequence[str]
+) -> str:
+    headers, rows = _display(table)
+    p = provenance
+    lines = [
+        f"# Table {TABLE}: throughput and memory, measured with {p['model']} beside the paper's {_PRINTED_MODEL}",
+        "",
+        f"- **Measured in this run**: every column not called *printed*. Model {p['model']}, {p['date']}, by "
+        f"`{p['command']}`: {conditions_of(points)}.",
+        f"- **Printed in the paper**: the columns called *printed*, for {_PRINTED_MODEL} on the paper's machine, with "
+        "batch size and lengths that it does not state: compare the multiples of the dense model, not values.",
+        f"- `{BLANK}`: not measured in this run, or not printed in the paper.",
+        "",
+        *markdown_table(headers, rows),
+        "",
+        "## Notes",
+        "",
+        *(f"- {note}" for note in notes),
+        *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _display(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headers and formatted rows for people; the printed columns come last."""
+    headers = [
+        *("route", "method", "row", "size (B)", "tok/s [range]", "tok/s vs dense", "of limit %", "decode tok/s"),
+        *("decode vs dense", "decode of limit %", "memory (GB)", "memory vs dense"),
+        *(
+            "printed size (B)",
+            "printed tok/s",
+            "printed tok/s vs dense",
+            "printed memory (GB)",
+            "printed memory vs dense",
+        ),
+    ]
+    rows = [
+        [
+            str(r["route"]),
+            str(r["method"]),
+            str(r["row"]),
+            f"{r['model_size_b']:.4g}",
+            f"{r['throughput_tok_s']:.4g} [{r['throughput_low']:.4g}, {r['throughput_high']:.4g}]",
+            shown(r["throughput_vs_dense"], ".2f"),
+            shown(r["throughput_of_bound_pct"], ".0f"),
+            shown(r["decode_tok_s"], ".4g"),
+            shown(r["decode_vs_dense"], ".2f"),
+            shown(r["decode_of_bound_pct"], ".0f"),
+            shown(r["memory_gb"], ".2f"),
+            shown(r["memory_vs_dense"], ".2f"),
+            shown(r["printed_model_size_b"], ".2f"),
+            shown(r["printed_throughput_tok_s"], ".2f"),
+            shown(r["printed_throughput_vs_dense"], ".2f"),
+            shown(r["printed_memory_gb"], ".2f"),
+            shown(r["printed_memory_vs_dense"], ".2f"),
+        ]
+        for r in table.to_dict("records")
+    ]
+    return headers, rows
+
+
+def render_terminal(table: pd.DataFrame) -> rich.table.Table:
+    """The table of `build_speed_table` for a terminal; the printed columns are dim."""
+    headers, rows = _display(table)
+    view = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in headers:
+        view.add_column(
+            header.replace(" ", "\n"),
+            style="dim" if header.startswith("printed") else None,
+            justify="left" if header in ("route", "method") else "right",
+        )
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        view.add_row(*row, end_section=following is not None and following[:2] != row[:2])
+    return view

@@ -1,0 +1,444 @@
+"""Compressed checkpoints as ordinary Hugging Face directories: same function everywhere, or one clear line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from baselines.svd import Svd
+from impact.checkpoint import load_model, save_model
+from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
+from impact.export import export_model
+from impact.modeling_impact import CheckpointError, FactorisedLinear
+from impact.registration import register
+
+VOCABULARY = 61
+ARCHITECTURES: dict[str, Any] = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {"num_key_value_heads": 4}),
+    "gqa": (LlamaConfig, LlamaForCausalLM, {"num_key_value_heads": 2}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"num_key_value_heads": 2, "sliding_window": 6}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"num_key_value_heads": 2}),
+}
+WEIGHTS = "model.safetensors"
+
+
+def dense(architecture: str, tied: bool = False) -> Any:
+    config, causal_lm, extra = ARCHITECTURES[architecture]
+    torch.manual_seed(0)
+    model = causal_lm(
+        config(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+            tie_word_embeddings=tied,
+            bos_token_id=None,
+            eos_token_id=None,
+            **extra,
+        )
+    )
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name else 0.0, std=0.4)
+    return model.eval()
+
+
+def compressed(architecture: str, *, mixed: bool = True, tied: bool = False) -> Any:
+    """With another rank for each layer; `mixed` leaves every fourth dense."""
+    model = dense(architecture, tied)
+    untie_embeddings(model)
+    components = dict(prepare_units(Svd(), model, {}))
+    ranks = {name: None if mixed and i % 4 == 1 else 3 + i % 3 for i, name in enumerate(components)}
+    compress(model, Svd(), components, ranks, {})
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    vocabulary = {"[UNK]": 0} | {str(i): i for i in range(1, VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="1", pad_token="2")
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    register()
+
+
+@pytest.fixture(scope="module")
+def ids() -> torch.Tensor:
+    return torch.randint(1, VOCABULARY, (2, 11), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    export_model(compressed("gqa"), None, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@torch.no_grad()
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    return model(input_ids=ids).logits
+
+
+def refusal(load: Callable[[], Any]) -> str:
+    with pytest.raises(CheckpointError) as refused:
+        load()
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("mixed", (True, False))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_round_trip_is_bit_for_bit(architecture: str, mixed: bool, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed(architecture, mixed=mixed)
+    export_model(model, None, tmp_path / "a")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    assert type(loaded).__module__ == "impact.modeling_impact"
+    assert not loaded.training
+    assert parameter_count(loaded) == parameter_count(model)
+    assert torch.equal(logits(loaded, ids), logits(model, ids))
+    loaded.save_pretrained(tmp_path / "b")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
+    assert torch.equal(logits(again, ids), logits(model, ids))
+    first, second = (json.loads((tmp_path / name / "config.json").read_text()) for name in "ab")
+    assert first == second
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in (tmp_path / "b").iterdir()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_base_model_loads_without_lm_head(architecture: str, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed(architecture)
+    export_model(model, None, tmp_path / "a")
+    base = AutoModel.from_pretrained(tmp_path / "a")
+    with torch.no_grad():
+        assert torch.equal(base(ids).last_hidden_state, model.model(ids).last_hidden_state)
+    base.save_pretrained(tmp_path / "b")
+    with torch.no_grad():
+        again = AutoModel.from_pretrained(tmp_path / "b")
+        assert torch.equal(again(ids).last_hidden_state, model.model(ids).last_hidden_state)
+    assert "lm_head" in refusal(lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_generation_with_the_cache_is_generation_without(architecture: str, ids: torch.Tensor, tmp_path: Path) -> None:
+    export_model(compressed(architecture), None, tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "do_sample": False}
+    with_cache = model.generate(ids, use_cache=True, **settings)
+    assert torch.equal(with_cache, model.generate(ids, use_cache=False, **settings))
+    assert with_cache.shape == (2, 23)
+
+
+STRANGER = """
+import sys
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+directory, out = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)
+base = AutoModel.from_pretrained(directory, trust_remote_code=True)
+assert "impact" not in sys.modules, "the project was found"
+ids = AutoTokenizer.from_pretrained(directory)("5 9 13 22 60", return_tensors="pt").input_ids
+with torch.no_grad():
+    torch.save((ids, model(ids).logits, base(ids).last_hidden_state), out)
+model.save_pretrained(directory + "-again")
+"""
+
+
+def stranger(program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process that sees neither this project's folder nor its installation (-I: no current directory, no PYTHON*)."""
+    hidden = (
+        "import sys, importlib.abc\n"
+        "class Hidden(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in ('impact', 'baselines', 'evals', 'experiments'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+    )
+    environment = os.environ | {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-I", "-c", hidden + program, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("architecture", ("gqa", "mistral", "qwen2"))
+def test_a_process_that_never_heard_of_this_project_loads_it(architecture: str, tokenizer: Any, tmp_path: Path) -> None:
+    model = compressed(architecture)
+    export_model(model, tokenizer, tmp_path / "model")
+    ran = stranger(STRANGER, str(tmp_path / "model"), str(tmp_path / "out.pt"), folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    ids, seen, hidden = torch.load(tmp_path / "out.pt")
+    assert torch.equal(seen, logits(model, ids))
+    with torch.no_grad():
+        assert torch.equal(hidden, model.model(ids).last_hidden_state)
+    again = tmp_path / "model-again"
+    assert (again / "modeling_impact.py").read_bytes() == (tmp_path / "model" / "modeling_impact.py").read_bytes()
+    config = json.loads((again / "config.json").read_text())
+    assert config["auto_map"] == json.loads((tmp_path / "model" / "config.json").read_text())["auto_map"]
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(again), ids), logits(model, ids))
+
+
+def test_a_stranger_refuses_it_in_one_line_as_well(saved: Path, tmp_path: Path) -> None:
+    weights = saved / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-8])
+    program = (
+        "from transformers import AutoModelForCausalLM\n"
+        "AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)"
+    )
+    ran = stranger(program, str(saved), folder=tmp_path)
+    assert ran.returncode == 1
+    *_, last = ran.stderr.strip().splitlines()
+    assert "CheckpointError" in last
+    assert "cut short" in last
+
+
+def test_the_modeling_file_imports_torch_and_transformers_alone() -> None:
+    import ast
+
+    import impact.modeling_impact as file
+
+    tree = ast.parse(Path(file.__file__).read_text())
+    roots = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert roots - set(sys.stdlib_module_names) == {"torch", "transformers"}
+
+
+@pytest.mark.parametrize("first", ("impact", "transformers"))
+def test_importing_the_package_registers_and_costs_no_torch(first: str, saved: Path) -> None:
+    program = (
+        "import impact, sys; assert 'torch' not in sys.modules; import transformers"
+        if first == "impact"
+        else "from transformers import AutoModelForCausalLM; import impact, sys"
+    )
+    program += (
+        "; from transformers import AutoModelForCausalLM, AutoModel, AutoConfig"
+        "; model = AutoModelForCausalLM.from_pretrained(sys.argv[1])"
+        "; assert type(model).__module__ == 'impact.modeling_impact'"
+        "; assert type(AutoModel.from_pretrained(sys.argv[1])).__name__ == 'ImpactLlamaModel'"
+    )
+    root = Path(__file__).resolve().parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(saved)], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_it_exports_what_the_pipeline_stores(tokenizer: Any, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed("qwen2")
+    save_model(model, tmp_path / "pipeline")
+    export_model(load_model(tmp_path / "pipeline"), tokenizer, tmp_path / "model", recipe={"method": "svd"})
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model"), ids), logits(model, ids))
+    assert AutoTokenizer.from_pretrained(tmp_path / "model")("5 9").input_ids == [5, 9]
+    assert AutoConfig.from_pretrained(tmp_path / "model").impact_recipe == {"method": "svd"}
+
+
+def test_a_dense_head_may_stay_tied(ids: torch.Tensor, tmp_path: Path) -> None:
+    model = dense("qwen2", tied=True)
+    components = dict(prepare_units(Svd(), model, {}))
+    compress(model, Svd(), components, {name: None if name == "lm_head" else 4 for name in components}, {})
+    export_model(model, None, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert torch.equal(logits(loaded, ids), logits(model, ids))
+
+
+def test_a_tied_model_is_untied_before_its_head_is_factorised(ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed("qwen2", mixed=False, tied=True)
+    export_model(model, None, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert isinstance(loaded.lm_head, FactorisedLinear)
+    assert torch.equal(logits(loaded, ids), logits(model, ids))
+
+
+def test_it_can_be_stored_in_half_precision(tmp_path: Path) -> None:
+    model = compressed("gqa")
+    export_model(model, None, tmp_path / "model", dtype=torch.bfloat16)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert loaded.dtype == torch.bfloat16
+    assert model.dtype == torch.float32
+    rounded = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
+    assert all(torch.equal(tensor, rounded[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_it_can_be_sharded(ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed("gqa")
+    export_model(model, None, tmp_path / "model", max_shard_size="4KB")
+    shards = sorted((tmp_path / "model").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model"), ids), logits(model, ids))
+    shards[0].unlink()
+    assert shards[0].name in refusal(lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("mixed", (True, False))
+@pytest.mark.parametrize("tokens", (70, 40))
+def test_the_vocabulary_can_be_resized(mixed: bool, tokens: int, ids: torch.Tensor, tmp_path: Path) -> None:
+    export_model(compressed("gqa", mixed=mixed), None, tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    ids = ids % 40
+    before = logits(model, ids)
+    model.resize_token_embeddings(tokens)
+    after = logits(model, ids)
+    assert after.shape[-1] == tokens
+    # another number of columns may be summed in another order
+    torch.testing.assert_close(after[..., :40], before[..., :40])
+    model.save_pretrained(tmp_path / "resized")
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "resized"), ids), after)
+
+
+def test_every_factor_is_trained(saved: Path, ids: torch.Tensor) -> None:
+    model = AutoModelForCausalLM.from_pretrained(saved)
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for n, p in model.named_parameters() if ".up." in n)
+
+
+def test_the_pair_does_not_look_like_one_matrix() -> None:
+    pair = FactorisedLinear(5, 2, 7)
+    assert not hasattr(pair, "in_features")
+    assert not hasattr(pair, "out_features")
+    assert not hasattr(pair, "weight")
+
+
+# Refusals
+
+
+def edited(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    change(config)
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def reweighted(directory: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = weights(directory)
+    change(tensors)
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    """Away from the file, which is a memory map and about to be written over."""
+    return load((directory / WEIGHTS).read_bytes())
+
+
+def pickled(directory: Path) -> None:
+    torch.save(weights(directory), directory / "pytorch_model.bin")
+    (directory / WEIGHTS).unlink()
+
+
+def renamed_pickle(directory: Path) -> None:
+    torch.save(weights(directory), directory / WEIGHTS)
+
+
+def truncated(directory: Path, kept: int) -> None:
+    (directory / WEIGHTS).write_bytes((directory / WEIGHTS).read_bytes()[:kept])
+
+
+DOWN = "model.layers.0.self_attn.q_proj.down.weight"
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "pickled": (pickled, "pickled weights (pytorch_model.bin)"),
+    "pickled beside": (lambda d: torch.save({}, d / "pytorch_model.bin"), "pickled weights"),
+    "pickle renamed": (renamed_pickle, "no safetensors file"),
+    "no weights": (lambda d: (d / WEIGHTS).unlink(), "holds no model.safetensors"),
+    "empty": (lambda d: truncated(d, 0), "cut short"),
+    "no header": (lambda d: truncated(d, 7), "cut short"),
+    "half a header": (lambda d: truncated(d, 300), "cut short"),
+    "a byte short": (lambda d: truncated(d, -1), "cut short"),
+    "garbage": (lambda d: (d / WEIGHTS).write_bytes(b"\x08" + bytes(7) + b"nonsense"), "header can't be read"),
+    "shape": (lambda d: reweighted(d, lambda t: t.update({DOWN: t[DOWN][:, 1:].contiguous()})), "q_proj.down.weight"),
+    "dense shape": (
+        lambda d: reweighted(d, lambda t: t.update({"model.norm.weight": torch.ones(17)})),
+        "norm.weight has the shape [17]",
+    ),
+    "missing": (lambda d: reweighted(d, lambda t: t.__delitem__(DOWN)), "q_proj.down.weight"),
+    "left over": (lambda d: reweighted(d, lambda t: t.update({"extra": torch.ones(1)})), "extra"),
+    "rank": (lambda d: edited(d, lambda c: c["impact_ranks"].update({"lm_head": 2})), "lm_head"),
+    "rank zero": (lambda d: edited(d, lambda c: c["impact_ranks"].update({"lm_head": 0})), "the rank 0"),
+    "rank of text": (lambda d: edited(d, lambda c: c["impact_ranks"].update({"lm_head": "two"})), "'two'"),
+    "ranks gone": (lambda d: edited(d, lambda c: c.pop("impact_ranks")), "no rank in config.json"),
+    "one rank gone": (lambda d: edited(d, lambda c: c["impact_ranks"].pop("lm_head")), "lm_head is factorised"),
+    "one rank too many": (
+        lambda d: edited(d, lambda c: c["impact_ranks"].update({"model.layers.0.self_attn.k_proj": 2})),
+        "k_proj is dense",
+    ),
+    "ranks no map": (lambda d: edited(d, lambda c: c.update({"impact_ranks": [3]})), "impact_ranks"),
+    "unknown layer": (lambda d: edited(d, lambda c: c["impact_ranks"].update({"model.tail": 2})), "model.tail"),
+    "no linear": (lambda d: edited(d, lambda c: c["impact_ranks"].update({"model.norm": 2})), "LlamaRMSNorm"),
+    "layers": (lambda d: edited(d, lambda c: c.update({"num_hidden_layers": 3})), "layers.2"),
+    "tied head": (lambda d: edited(d, lambda c: c.update({"tie_word_embeddings": True})), "lm_head"),
+}
+
+
+@pytest.fixture
+def here(saved: Path) -> Iterator[Callable[[], Any]]:
+    yield lambda: AutoModelForCausalLM.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused(damage: str, saved: Path, here: Callable[[], Any]) -> None:
+    do, expected = DAMAGES[damage]
+    here()
+    do(saved)
+    message = refusal(here)
+    assert expected in message
+    assert str(saved) in message
+
+
+def test_pickled_weights_cannot_be_asked_for(saved: Path) -> None:
+    assert "safetensors" in refusal(lambda: AutoModelForCausalLM.from_pretrained(saved, use_safetensors=False))
+
+
+def test_an_existing_directory_is_not_written_over(saved: Path) -> None:
+    before = (saved / WEIGHTS).read_bytes()
+    assert "exists" in refusal(lambda: export_model(compressed("gqa"), None, saved))
+    assert (saved / WEIGHTS).read_bytes() == before
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
+    class Full:
+        def save_pretrained(self, directory: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        export_model(compressed("gqa"), Full(), tmp_path / "model")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=11))
+    message = refusal(lambda: export_model(model, None, tmp_path / "model"))
+    assert "gpt2" in message
+    assert "llama, mistral, qwen2" in message
