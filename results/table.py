@@ -38,7 +38,8 @@ def build_table(cells: Sequence[Cell], number: int, benchmarks: Sequence[str]) -
     known = printed_benchmarks(number)
     if unknown := [name for name in benchmarks if name not in known]:
         raise ValueError(f"Table {number} is about {' and '.join(known)}, not {', '.join(unknown)}")
-    texts = [*benchmarks, *sorted({t for c in cells for t in c.ppl_before_sft | c.ppl_after_sft} - set(benchmarks))]
+    held_out = {text for cell in cells for text in cell.ppl_before_sft | cell.ppl_after_sft}
+    texts = [*(name for name in benchmarks if name in held_out), *sorted(held_out - set(benchmarks))]
     printed = {(str(r["method"]), int(r["row"])): r for r in printed_table(number).to_dict("records")}
     methods = list(dict.fromkeys([DENSE, DENSE_SFT, *(method for method, _ in printed)]))
     order = {method: i for i, method in enumerate(methods)}
