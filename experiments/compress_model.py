@@ -109,7 +109,7 @@ def compress_model(
             kept = allocate(value)
             compress(dense, chosen, stored, kept, statistics)
             settings = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.init}  # type: ignore[arg-type]
-            recipe = {"method": method, "settings": settings, "keep": value, "rows": len(rows), "gauge": "paper"}
+            recipe = {"method": method, "settings": settings, "keep": value, "rows": len(rows)}
             export_model(dense, tokenizer, out, dtype=dtype, recipe=recipe)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
