@@ -1,23 +1,42 @@
-"""Makes the compressed model types known to transformers' Auto classes, without importing transformers to do so."""
+"""Makes the compressed model types known to transformers' Auto classes, without importing transformers to do so.
+
+Planning a run imports this package and must not wait seconds for torch; and the model classes can't be imported while
+transformers is still importing itself. So they are registered when one of their model types is first asked for.
+"""
 
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
-_AUTO = "transformers.models.auto.modeling_auto"
+MODEL_TYPES = ("impact_llama", "impact_mistral", "impact_qwen2")
+_AUTO = "transformers.models.auto.configuration_auto"
 
 
 def register() -> None:
-    """Registers now where the Auto classes are imported, and otherwise as soon as they are.
-
-    Planning a run imports this package and must not wait seconds for torch.
-    """
-    if hasattr(sys.modules.get(_AUTO), "AutoModelForCausalLM"):
-        _register()
+    """Takes effect now where transformers' mapping of configurations is imported, and otherwise as soon as it is."""
+    loaded = sys.modules.get(_AUTO)
+    if hasattr(loaded, "CONFIG_MAPPING"):
+        _extend(loaded)
     elif not any(isinstance(finder, _Watch) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch())
+
+
+def _extend(configuration_auto: Any) -> None:
+    mapping = configuration_auto.CONFIG_MAPPING
+    if not isinstance(mapping._extra_content, _OnDemand):
+        mapping._extra_content = _OnDemand(mapping._extra_content)
+
+
+class _OnDemand(dict[str, Any]):
+    """What was registered with transformers, and our model types from the first look for one of them on."""
+
+    def __contains__(self, model_type: object) -> bool:
+        if model_type in MODEL_TYPES and not super().__contains__(model_type):
+            _register()
+        return super().__contains__(model_type)
 
 
 def _register() -> None:
@@ -42,12 +61,12 @@ class _Watch(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _ThenRegister(spec.loader)
+            spec.loader = _ThenExtend(spec.loader)
         return spec
 
 
-class _ThenRegister(Loader):
-    """A module's own loader, and the registration after it."""
+class _ThenExtend(Loader):
+    """A module's own loader, and the extension after it."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -60,4 +79,4 @@ class _ThenRegister(Loader):
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
         self.loader.exec_module(module)
-        _register()
+        _extend(module)

@@ -442,3 +442,27 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
     message = refusal(lambda: export_model(model, None, tmp_path / "model"))
     assert "gpt2" in message
     assert "llama, mistral, qwen2" in message
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import transformers.modeling_layers",
+        "from transformers.models.llama.modeling_llama import LlamaModel",
+        "from transformers import AutoModelForCausalLM",
+        "import torch",
+    ],
+)
+def test_the_model_types_are_known_in_whatever_order_modules_are_imported(first: str) -> None:
+    script = (
+        f"import impact\n{first}\nfrom transformers import AutoConfig, AutoModel\n"
+        "from impact.registration import MODEL_TYPES\nfrom impact.modeling_impact import CLASSES\n"
+        "assert MODEL_TYPES == tuple(config.model_type for config, _, _ in CLASSES)\n"
+        "small = dict(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)\n"
+        "for name in MODEL_TYPES:\n"
+        "    model = AutoModel.from_config(AutoConfig.for_model(name, **small, num_key_value_heads=1))\n"
+        "    assert type(model).__name__.startswith('Impact')\n"
+    )
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
