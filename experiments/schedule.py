@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from experiments.children import run_bundle, start_server
 from experiments.errors import UserError
 from experiments.jobs import Job, bundles, with_inputs
-from experiments.stages.registry import STAGES
+from experiments.stages.registry import DATA, STAGES
 from experiments.store import Store
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
@@ -49,6 +49,14 @@ class Item:
     outputs: list[str]
     threads: int
     gpus: int
+
+    @property
+    def priority(self) -> int:
+        """Wide jobs go before those of one thread, which would keep them waiting, and all other cores with them.
+
+        The data go first of all: a malformed file is found before anything else is made.
+        """
+        return self.threads + 1000 * (self.jobs[0].stage is DATA)
 
 
 @dataclass(frozen=True)
