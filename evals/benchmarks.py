@@ -27,13 +27,13 @@ class SftRow(TypedDict):
 
 @dataclass(frozen=True)
 class Judging:
-    """How completions are judged: programs run isolated unless the user gave that up, `workers` at a time.
+    """How completions are judged: programs run isolated unless the user gave that up, on `cores`.
 
     `progress` is called with the number of completions judged and in all.
     """
 
     isolated: bool = True
-    workers: int | None = None
+    cores: int | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
 
 
@@ -150,7 +150,7 @@ class CodeBenchmark(Benchmark):
     def judge(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], how: Judging) -> list[Verdict]:
         sources = [self.program(completion, row) for completion, row in zip(completions, rows, strict=True)]
         programs = [(source, self.problem(row).tests) for source, row in zip(sources, rows, strict=True) if source]
-        outcomes = iter(run_programs(programs, isolated=how.isolated, workers=how.workers, progress=how.progress))
+        outcomes = iter(run_programs(programs, isolated=how.isolated, cores=how.cores, progress=how.progress))
         judged = ((source, next(outcomes) if source else NO_PROGRAM) for source in sources)
         return [Verdict(outcome.passed, source or None, "", outcome.detail) for source, outcome in judged]
 

@@ -24,7 +24,7 @@ def score(benchmark: str, generations: Path, data: Path, isolated: bool, cores: 
     """
     choose(benchmark, BENCHMARKS, "benchmark")
     with _progress(console) as progress:
-        how = Judging(isolated=isolated, workers=cores, progress=progress)
+        how = Judging(isolated=isolated, cores=cores, progress=progress)
         try:
             judged = judge_generations(benchmark, generations, data, how)
             problems = len(load_rows(benchmark, data))

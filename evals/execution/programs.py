@@ -49,20 +49,21 @@ def run_programs(
     programs: Sequence[tuple[str, Checks]],
     *,
     isolated: bool = True,
-    workers: int | None = None,
+    cores: int | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Outcome]:
     """Judges (source, tests) pairs in parallel, in their order.
 
-    `workers` at a time, one a core unless given; `progress` is called with the number done and in all.
+    Two at a time for each of `cores` (all, unless given), as much of a program's time goes into waiting for the kernel
+    to make and clear its namespaces; `progress` is called with the number done and in all.
     Raises IsolationError, before any program has run, where programs can't be isolated and `isolated` is wanted, and
     UnusableTestsError.
     """
     limits = limits or Limits()
     if isolated:
         check_isolation()
-    workers = workers or len(os.sched_getaffinity(0))
+    benches_open = 2 * (cores or len(os.sched_getaffinity(0)))
     free: SimpleQueue[_Bench] = SimpleQueue()
 
     def judged(program: str, tests: Checks) -> Outcome:
@@ -72,8 +73,8 @@ def run_programs(
         finally:
             free.put(bench)
 
-    with ExitStack() as benches, ThreadPoolExecutor(workers) as pool:
-        for slot in range(workers):
+    with ExitStack() as benches, ThreadPoolExecutor(benches_open) as pool:
+        for slot in range(benches_open):
             bench = _Bench(slot, limits, isolated)
             benches.callback(bench.close)
             free.put(bench)

@@ -19,7 +19,7 @@ def run(task: Task) -> dict[str, Any]:
     Raises UserError where programs can't be isolated as asked.
     """
     config: JudgeConfig = task.config
-    how = Judging(isolated=config.isolation != "none", workers=task.threads, progress=task.progress)
+    how = Judging(isolated=config.isolation != "none", cores=task.threads, progress=task.progress)
     generations = task.inputs["generations"] / "generations.jsonl"
     try:
         judged = judge_generations(

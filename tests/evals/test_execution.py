@@ -151,7 +151,7 @@ def _children() -> set[str]:
 def hostile_outcomes() -> Iterator[dict[str, Outcome]]:
     """All of them at once, as in a real run, with what they left behind looked at afterwards."""
     before, listing, started = _children(), sorted(os.listdir("/tmp")), time.monotonic()
-    outcomes = judge(*HOSTILE.values(), workers=4)
+    outcomes = judge(*HOSTILE.values(), cores=2)
     taken = time.monotonic() - started
     # eight seconds each at worst (three of their own and five to start), four at a time
     assert taken < 9 * len(HOSTILE) / 4
