@@ -18,7 +18,7 @@ from experiments.store import Store
 @pytest.fixture
 def job() -> Job:
     data = GeneratedData(source="generated", seed=1, train=1, calibration=1, heldout=1, test=1)
-    return Job(DATA, DataConfig(data=data, benchmarks=("gsm8k",), files={}))
+    return Job(DATA, DataConfig(domain="mathematics", data=data, benchmarks=("gsm8k",), files={}))
 
 
 @pytest.fixture
