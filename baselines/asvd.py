@@ -13,7 +13,7 @@ from baselines.gradient_sensitivity import LossSource, loss_changes
 from baselines.replay import Replay
 from baselines.svd import singular_triplets
 from impact.factorisation import Factorisation, bias_of
-from impact.interface import Components, Kept, Sensitivity, Statistics
+from impact.interface import Components, Kept, Sensitivity, Statistics, Unit
 from impact.rank_rule import RankRule
 from impact.ranks import parameter_ratio_rank
 
@@ -45,7 +45,7 @@ class Asvd(Factorisation):
         return frozenset({"input_magnitude"})
 
     def prepare(
-        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
     ) -> Components:
         (linear,) = modules
         scale = statistics["input_magnitude"].double().to(linear.weight.device).pow(self.alpha) + 1e-6

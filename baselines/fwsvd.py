@@ -8,7 +8,7 @@ from torch import nn
 
 from baselines.svd import singular_triplets
 from impact.factorisation import Factorisation, bias_of
-from impact.interface import Components, Statistics
+from impact.interface import Components, Statistics, Unit
 
 FISHER_FLOOR = 1e-8
 """Smallest row Fisher relative to the mean: rows without a gradient would blow up D^-1."""
@@ -24,7 +24,7 @@ class Fwsvd(Factorisation):
         return frozenset({"weight_fisher"})
 
     def prepare(
-        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
     ) -> Components:
         (linear,) = modules
         W = linear.weight.detach().double()

@@ -5,12 +5,13 @@ from typing import Any
 
 from baselines.afm import Afm
 from baselines.asvd import Asvd
+from baselines.flap import Flap
 from baselines.fwsvd import Fwsvd
 from baselines.svd import Svd
 from impact.interface import Method
 from impact.method import Impact
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Svd, Fwsvd, Asvd, Afm, Impact)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Svd, Fwsvd, Asvd, Afm, Flap, Impact)}
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:

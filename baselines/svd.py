@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from impact.factorisation import Factorisation, bias_of
-from impact.interface import Components, Statistics
+from impact.interface import Components, Statistics, Unit
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Svd(Factorisation):
         return frozenset()
 
     def prepare(
-        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
     ) -> Components:
         (linear,) = modules
         U, S, Vh = singular_triplets(linear.weight.detach().double())

@@ -48,6 +48,7 @@ class ModelShape:
 SHAPES = {
     "llama2-7b": ModelShape(32000, 4096, 11008, 32, 32, 32),
     "llama2-13b": ModelShape(32000, 5120, 13824, 40, 40, 40),
+    "llama2-70b": ModelShape(32000, 8192, 28672, 80, 64, 8),
 }
 
 
@@ -60,20 +61,20 @@ def share_for_size(shape: ModelShape, parameters: int) -> float:
     """The share of the full rank, the same in every layer, whose model comes closest to a number of parameters.
 
     The paper's sizes fit such a uniform share with lm_head among the layers. A share may exceed 1/2: the factors are
-    larger than the matrix then, as the paper's are. Raises ValueError if no share in (0, 1] comes within 1 %.
+    larger than the matrix then, as the paper's are. A narrow shape has few ranks, and the closest size may be percents
+    away. Raises ValueError for a size below that of rank 1 or above that of full rank.
     """
+    if not 0.99 * shape.parameters(0) <= parameters <= 1.01 * shape.parameters(1):
+        raise ValueError(
+            f"no rank gives {parameters:,} parameters: factorised, this shape has {shape.parameters(0):,} to "
+            f"{shape.parameters(1):,}"
+        )
     low, high = 0.0, 1.0
     # ranks are whole: below a step of one rank in the widest layer nothing changes any more
     while high - low > 1 / (4 * max(min(m, n) for m, n in shape.linears())):
         middle = (low + high) / 2
         low, high = (middle, high) if shape.parameters(middle) < parameters else (low, middle)
-    share = min(low, high, key=lambda s: abs(shape.parameters(s) - parameters))
-    if abs(shape.parameters(share) - parameters) > 0.01 * parameters:
-        raise ValueError(
-            f"no rank gives {parameters:,} parameters: factorised, this shape has {shape.parameters(0):,} to "
-            f"{shape.parameters(1):,}"
-        )
-    return share
+    return min(low, high, key=lambda s: abs(shape.parameters(s) - parameters))
 
 
 def random_weights_model(

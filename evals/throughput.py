@@ -4,12 +4,9 @@ A measurement generates a fixed number of tokens greedily, from prompts of one l
 What is timed is the model and the choice of the next token, not tokenisation.
 """
 
-import os
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -18,12 +15,12 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from evals.machine_limits import MachineLimits, hardware_name, wait_for
+from evals.peak_memory import MemoryKind, peak_memory, reset_peak
 from impact.compression import parameter_count
 from impact.decoding import fuse_for_decoding
 from impact.static_decoder import Replay, StaticDecoder
 
 Route = Literal["growing", "static", "cuda_graph", "compile"]
-MemoryKind = Literal["cuda_allocated", "process_resident", "process_resident_since_start"]
 
 
 @dataclass(frozen=True)
@@ -131,11 +128,11 @@ def measure_speed(
     prompts = torch.randint(0, model.config.vocab_size, shape, generator=generator).to(device)
     generate = _growing(model, settings) if settings.route == "growing" else _static(model, settings)
 
-    memory_kind = _reset_peak(device)
+    memory_kind = reset_peak(device)
     for _ in range(settings.warmup):
         generate(prompts)
     times = [generate(prompts) for _ in range(settings.repetitions)]
-    peak = _peak(device, memory_kind)
+    peak = peak_memory(device, memory_kind)
 
     work = workload(model, settings)
     rows, new = settings.batch_size, settings.new_tokens
@@ -252,25 +249,3 @@ def _static(model: PreTrainedModel, settings: SpeedSettings) -> Generate:
         return first - start, time.perf_counter() - first
 
     return generate
-
-
-def _reset_peak(device: str) -> MemoryKind:
-    """Starts a new peak where the system allows it, and says what `_peak` will then mean."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return "cuda_allocated"
-    try:
-        # Linux: the peak of the resident memory becomes the present value
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return "process_resident_since_start"
-    return "process_resident"
-
-
-def _peak(device: str, kind: MemoryKind) -> int:
-    if kind == "cuda_allocated":
-        return torch.cuda.max_memory_allocated(device)
-    if kind == "process_resident":
-        status = Path(f"/proc/{os.getpid()}/status").read_text()
-        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,19 +4,32 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
 from experiments.errors import UserError
-from experiments.settings import choose, known, load_preset, load_table
+from experiments.settings import Preset, choose, known, load_preset, load_table
 
 if TYPE_CHECKING:
     from experiments.jobs import Job
     from experiments.plan import Plan
     from experiments.store import Store
+
+
+class Measurement(Protocol):
+    """A planned table that is no grid of accuracies."""
+
+    @property
+    def jobs(self) -> "list[Job]":
+        """Every job, inputs first."""
+
+    def publish(self, store: "Store", out: Path, command: str, console: Console) -> object:
+        """Writes the table from its finished jobs, and shows it."""
+
 
 ROOT = Path(__file__).resolve().parent.parent
 # Piped into a file there is no terminal to fit the tables to.
@@ -41,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def targets() -> dict[str, str]:
-    """Every table and figure -> the accuracy table that it needs."""
-    found = {}
+    """Every table and figure -> the table whose measurements it needs."""
+    found = {**{name: name for name in MEASUREMENTS}, "figure8": "table14"}
     for name in known("tables"):
         found[name] = name
         found |= dict.fromkeys(load_table(name).figures, name)
@@ -93,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         "--dense-if-larger", action="store_true", help="compress: leave a layer dense where its factors would be larger"
     )
     add("--unsafe-local-execution", action="store_true", help="run generated programs without isolation")
+    add("--external", action="append", default=[], metavar="NAME=PATH", help="a checkpoint as a row of its own")
+    add("--random-weights", action="store_true", help="table14: random weights in the preset's shape, at printed sizes")
+    add("--batch-size", type=int, help="table14: rows that are decoded at a time")
+    add("--prompt-tokens", type=int, help="table14: tokens of a prompt")
+    add("--new-tokens", type=int, help="table14: tokens to generate")
+    add("--routes", type=_names, help="table14: 'growing', 'static fused', 'vllm native', ..., comma-separated")
     add("--eta", type=float, help="IMPACT's eta instead of the table's .25")
     add("--data-dir", type=Path, help="local files of the published data: gsm8k/train.jsonl, gsm8k/test.jsonl, ...")
     add("--model-dir", type=Path, help="local copies of the hub's models, by their names")
@@ -117,6 +136,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _check(options: argparse.Namespace) -> None:
     if options.seeds < 1 or options.cores < 1:
         raise UserError("--seeds and --cores take a number of at least 1")
+    if any(value is not None and value < 1 for value in (options.batch_size, options.prompt_tokens)):
+        raise UserError("--batch-size and --prompt-tokens take a number of at least 1")
+    if options.new_tokens is not None and options.new_tokens < 2:
+        raise UserError("--new-tokens takes a number of at least 2: the first comes from the prompt")
     if options.eta is not None and not 0 <= options.eta <= 1:
         raise UserError(f"--eta must lie in [0, 1], got {options.eta:g}")
 
@@ -139,11 +162,14 @@ def _run(options: argparse.Namespace) -> None:
     commands = ["all", "list", "why", "claims", "gc", "score", "compress", "test"]
     chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
     if "all" in chosen:
-        chosen = [*known("tables"), *derived_targets(), "claims"]
+        chosen = [*known("tables"), *derived_targets(), *MEASUREMENTS, "claims"]
     if options.source == "paper":
         return _from_paper(options, chosen)
     for table in dict.fromkeys(all_targets[name] for name in chosen if name in all_targets):
-        _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
+        if table in MEASUREMENTS:
+            _measure(options, MEASUREMENTS[table](options))
+        else:
+            _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
     if "claims" in chosen:
         _claims(options)
 
@@ -153,12 +179,15 @@ def _list() -> None:
         table = load_table(name)
         console.print(f"{name}, {', '.join(table.figures)}: {table.title}; methods {', '.join(table.grids)}")
         console.print(f"table{table.derived}: size reductions at the same accuracy, from {name}")
+    console.print("table5: time and memory of profiling, ours and Algorithm 1 as printed, of random weights")
+    console.print("table14, figure8: throughput and memory of Table 6's models, or of --random-weights")
     console.print("claims: every numeric claim of the paper, on its printed tables and on the measured ones")
     for name in known("presets"):
         console.print(f"--preset {name}: {load_preset(name).about}")
 
 
 def _planned(options: argparse.Namespace, table: str) -> "Plan":
+    from experiments.external import named_checkpoints
     from experiments.plan import Selection, plan_table
 
     selection = Selection(
@@ -169,6 +198,7 @@ def _planned(options: argparse.Namespace, table: str) -> "Plan":
         options.data_dir,
         options.model_dir,
         not options.unsafe_local_execution,
+        named_checkpoints(options.external),
     )
     return plan_table(load_table(table), load_preset(options.preset), selection)
 
@@ -193,18 +223,72 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace, name: str, wanted: Sequence[str]) -> None:
-    """Measures a table's cells where they are missing, and shows what is wanted of it and what follows from it."""
+    """Measures an accuracy table's cells where they are missing, and shows what is wanted of it and follows from it."""
+    plan = _planned(options, name)
+    with _measured(options, plan.jobs, lambda missing: _estimate(plan, missing, options)) as store:
+        if store is None:
+            return
+        out = options.results or ROOT / "results" / options.preset
+        if set(wanted) - {*derived_targets()}:
+            _publish(plan, store, out)
+        if set(wanted) & {*derived_targets()}:
+            from experiments.derived import publish_reductions
+
+            publish_reductions(plan, store, out, command(), console)
+
+
+def _measure(options: argparse.Namespace, plan: "Measurement") -> None:
+    """Makes and shows a table of its own kind, such as Table 14."""
+    with _measured(options, plan.jobs, _list_missing) as store:
+        if store is not None:
+            plan.publish(store, options.results or ROOT / "results" / options.preset, command(), console)
+
+
+def _speed(options: argparse.Namespace) -> "Measurement":
+    """Table 14: of Table 6's models, or of random ones."""
+    from experiments.speed import plan_speed
+
+    preset = _under_load(load_preset(options.preset), options)
+    models = None if options.random_weights else _planned(options, "table6")
+    return plan_speed(preset, models, options.rows, options.methods)
+
+
+def _profiling_cost(options: argparse.Namespace) -> "Measurement":
+    """Table 5, of random weights in the preset's shape."""
+    from experiments.profiling_cost import plan_profiling_cost
+
+    return plan_profiling_cost(load_preset(options.preset))
+
+
+def _under_load(preset: Preset, options: argparse.Namespace) -> Preset:
+    """The preset with the load that the user asked for."""
+    asked = {name: getattr(options, name) for name in ("batch_size", "prompt_tokens", "new_tokens")}
+    load = preset.speed.load.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    speed = preset.speed.model_copy(update={"load": load, "routes": options.routes or preset.speed.routes})
+    return preset.model_copy(update={"speed": speed})
+
+
+def _list_missing(missing: Sequence["Job"]) -> None:
+    for job in missing:
+        console.print(job.describe(), markup=False)
+    console.print(f"{len(missing)} jobs would run")
+
+
+@contextmanager
+def _measured(
+    options: argparse.Namespace, jobs: list["Job"], dry_run: Callable[[list["Job"]], None]
+) -> Iterator["Store | None"]:
+    """Makes the outputs that are missing, and gives the store, locked; None after a dry run, which makes nothing."""
     from experiments.schedule import execute
     from experiments.store import Store
 
     started = time.monotonic()
-    plan = _planned(options, name)
     store = Store(options.store)
-    missing = [job for job in plan.jobs if not store.finished(job)]
+    missing = [job for job in jobs if not store.finished(job)]
     if options.dry_run:
-        from experiments.estimate import show_estimate
-
-        return show_estimate(plan, missing, options.store, console)
+        dry_run(missing)
+        yield None
+        return
     _check_isolation(missing)
     with store.locked():
         damaged = [(job, store.damage(job, content=False)) for job in missing if store.directory(job).exists()]
@@ -214,17 +298,17 @@ def _reproduce(options: argparse.Namespace, name: str, wanted: Sequence[str]) ->
         if missing:
             from experiments.progress import Progress
 
-            console.print(f"{len(plan.jobs)} jobs, {len(missing)} to run; outputs in {store.root}", markup=False)
+            console.print(f"{len(jobs)} jobs, {len(missing)} to run; outputs in {store.root}", markup=False)
             with Progress(missing, options.cores, console) as progress:
-                execute(plan.jobs, store, options.cores, _gpus(), progress)
-        out = options.results or ROOT / "results" / options.preset
-        if set(wanted) - {*derived_targets()}:
-            _publish(plan, store, out)
-        if set(wanted) & {*derived_targets()}:
-            from experiments.derived import publish_reductions
-
-            publish_reductions(plan, store, out, command(), console)
+                execute(jobs, store, options.cores, _gpus(), progress)
+        yield store
     console.print(f"{time.monotonic() - started:.1f} s")
+
+
+def _estimate(plan: "Plan", missing: list["Job"], options: argparse.Namespace) -> None:
+    from experiments.estimate import show_estimate
+
+    show_estimate(plan, missing, options.store, console)
 
 
 def _publish(plan: "Plan", store: "Store", out: Path) -> None:
@@ -300,6 +384,10 @@ def _collect_garbage(options: argparse.Namespace) -> None:
     store = Store(options.store)
     with store.locked():
         collect(store, [ROOT / "results", *([options.results] if options.results else [])], options.dry_run, console)
+
+
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], "Measurement"]] = {"table5": _profiling_cost, "table14": _speed}
+"""Tables that are no grid of accuracies, each with what plans it."""
 
 
 def command() -> str:

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.registry import METHODS, build_method
 from evals.json_lines import DataFileError, Row, read_json_lines
 from evals.perplexity import response_perplexity
 from experiments.errors import UserError
 from experiments.settings import choose
-from experiments.stages.models import batches, device
+from experiments.stages.models import batches, device, load_checkpoint, one_line_errors
 from impact.calibration import Batch, calibrate
 from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
 from impact.export import ARCHITECTURES, export_model
@@ -177,26 +177,15 @@ def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.dt
     """Model in float32 in eval mode on the accelerator, tokenizer, and the precision that the weights are stored in."""
     if (local := Path(name)).exists() and not (local / "config.json").is_file():
         raise UserError(f"{name} is no model: it holds no config.json")
-    try:
+    with one_line_errors(name):
         config = AutoConfig.from_pretrained(name)
-        if config.model_type.startswith("impact_") or (local / "compression.json").is_file():
-            raise UserError(f"{name} is compressed already")
-        if config.model_type not in ARCHITECTURES:
-            raise UserError(f"{name} is a '{config.model_type}': compress knows {', '.join(ARCHITECTURES)}")
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    except UserError:
-        raise
-    except Exception as error:  # the hub, safetensors, tokenizers and transformers have each their own
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        what = f"{name} can't be loaded" if local.exists() else f"no model {name}, neither here nor on the hub"
-        raise UserError(f"{what}: {first}") from None
-    if info["missing_keys"]:
-        raise UserError(f"{name} lacks weights: {sorted(info['missing_keys'])[0]}")
+    if config.model_type.startswith("impact_") or (local / "compression.json").is_file():
+        raise UserError(f"{name} is compressed already")
+    if config.model_type not in ARCHITECTURES:
+        raise UserError(f"{name} is a '{config.model_type}': compress knows {', '.join(ARCHITECTURES)}")
+    model, tokenizer = load_checkpoint(name, torch.float32)
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
-    return model.eval().to(device()), tokenizer, stored
+    return model.to(device()), tokenizer, stored
 
 
 def _parameters(target_size: float) -> int:

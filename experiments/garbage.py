@@ -18,8 +18,9 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
         key.split("/")[1]
         for folder in results
         for path in folder.glob("**/table*.json")
-        for cell in json.loads(path.read_text()).get("cells", ())  # tables that follow from others have none
-        for key in cell["runs"].values()
+        for measured in [json.loads(path.read_text())]
+        for place in (*measured.get("cells", ()), *measured.get("points", ()))  # of accuracy, of speed, or neither
+        for key in place["runs"].values()
     ]
     while waiting:
         name = waiting.pop()

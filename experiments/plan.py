@@ -1,5 +1,7 @@
 """From a preset and a table to jobs: the cells of the grid and everything that they depend on."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +10,9 @@ from typing import Any, Literal
 from baselines.registry import METHODS, build_method
 from evals.benchmarks import BENCHMARKS
 from experiments.errors import UserError
+from experiments.external import checkpoint_hash
 from experiments.jobs import Job, with_inputs
-from experiments.settings import Grid, HubModel, Preset, PublishedData, Table, choose
+from experiments.settings import ExternalModel, Grid, HubModel, Preset, PublishedData, Table, choose
 from experiments.stages.configs import (
     BaseConfig,
     CompressConfig,
@@ -38,12 +41,15 @@ from experiments.stages.registry import (
 )
 from results.cells import DENSE, DENSE_SFT, BenchmarkResult, Cell
 
+EXTERNAL = "external"
+
 
 @dataclass(frozen=True)
 class Selection:
     """What the user asked for beyond preset and table; None leaves the preset's choice.
 
-    isolated: whether generated programs run in isolation, or the user gave that up.
+    isolated: whether generated programs run in isolation, or the user gave that up. externals: name -> directory or
+    hub name of a checkpoint that stands as a row of its own.
     """
 
     methods: tuple[str, ...] | None = None
@@ -53,6 +59,7 @@ class Selection:
     data_dir: Path | None = None
     model_dir: Path | None = None
     isolated: bool = True
+    externals: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -111,6 +118,7 @@ class _Planner:
         cells = [*self._dense_cells()]
         for method in self.methods:
             cells += self._method_cells(method, self._grid(method))
+        cells += [self._external_cell(name, place) for name, place in self.selection.externals.items()]
         return Plan(self.table, self.preset, cells, self.data)
 
     def _data(self) -> Job:
@@ -221,6 +229,16 @@ class _Planner:
             controls.append(control)
         return [dense, *controls]
 
+    def _external_cell(self, name: str, place: str) -> PlannedCell:
+        """A checkpoint that the user brought, measured as it is: whatever tuning it has had is its own."""
+        if name in {*METHODS, DENSE, DENSE_SFT}:
+            raise UserError(f"--external {name}=...: '{name}' is a row of its own already, choose another name")
+        source = ExternalModel(source="external", name=Path(place).name, content=checkpoint_hash(place))
+        model = Job(BASE, BaseConfig(model=source), paths={"checkpoint": place}, label=name)
+        cell = PlannedCell(name, 1, self.preset.seed, math.nan, EXTERNAL, None)
+        cell.jobs = {EXTERNAL: model, "ppl_before": self._perplexity(model, name), **self._accuracies(model, name)}
+        return cell
+
     def _measured_twice(self, model: Job, label: str, seed: int) -> dict[str, Job]:
         """Perplexity before the second SFT, the SFT, and everything after it."""
         training = self.preset.sft[self.table.size]
@@ -276,13 +294,11 @@ def measured_cells(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[Ce
         (measured(cell.jobs["compress"])["dense_parameters"] for cell in plan.cells if "compress" in cell.jobs),
         default=0,
     )
+    dense_parameters = dense_parameters or _parameters_of_base(plan.cells[0].jobs["dense"], provenance)
     cells = []
     for cell in plan.cells:
-        if "compress" in cell.jobs:
-            sizes = measured(cell.jobs["compress"])
-            parameters, dense = sizes["parameters"], sizes["dense_parameters"]
-        else:
-            parameters = dense = dense_parameters or _parameters_of_base(cell.jobs["dense"], provenance)
+        made = cell.jobs.get("compress") or cell.jobs.get(EXTERNAL)
+        parameters = measured(made)["parameters"] if made else dense_parameters
         cells.append(
             Cell(
                 method=cell.method,
@@ -292,13 +308,14 @@ def measured_cells(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[Ce
                 eta=cell.eta,
                 seed=cell.seed,
                 parameters=parameters,
-                dense_parameters=dense,
+                dense_parameters=dense_parameters,
                 ppl_before_sft=measured(cell.jobs["ppl_before"])["perplexity"],
                 ppl_after_sft=measured(cell.jobs["ppl_after"])["perplexity"] if "ppl_after" in cell.jobs else {},
                 benchmarks={
                     name: BenchmarkResult(**measured(cell.jobs[f"accuracy {name}"])) for name in plan.table.benchmarks
                 },
                 runs={slot: job.key for slot, job in cell.jobs.items()},
+                note="an external checkpoint, measured as it is" if EXTERNAL in cell.jobs else "",
             )
         )
     return cells

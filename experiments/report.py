@@ -35,16 +35,23 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
 
 
 def about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:
-    """What every table says of where its numbers come from."""
+    """What every accuracy table says of where its numbers come from."""
+    return {
+        "preset": plan.preset.name,
+        "model": model_name(plan),
+        "problems": "generated" if _generated(plan) else "published",
+        **about_runs(provenance, command),
+    }
+
+
+def about_runs(provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:
+    """Date, command, commits, work, hardware and packages of finished jobs; provenance: job key -> its run.json."""
     last = max(provenance.values(), key=lambda run: str(run["started"]))
     first = min(str(run["started"]) for run in provenance.values())
     commits = {f"{run['git']['commit']}"[:12] + "+changes" * run["git"]["dirty"] for run in provenance.values()}
     hardware = last["hardware"]
     gpu = f", {hardware['gpu']}" if hardware["gpu"] else ""
     return {
-        "preset": plan.preset.name,
-        "model": _model_name(plan),
-        "problems": "generated" if _generated(plan) else "published",
         "date": str(last["started"])[:10],
         "command": command,
         "commits": ", ".join(sorted(commits)),
@@ -60,7 +67,8 @@ def _generated(plan: Plan) -> bool:
     return isinstance(plan.preset.data[plan.table.domain], GeneratedData)
 
 
-def _model_name(plan: Plan) -> str:
+def model_name(plan: Plan) -> str:
+    """What a person calls the plan's dense model."""
     source = plan.preset.models[plan.table.model]
     if isinstance(source, InitialisedModel):
         return f"a Llama of width {source.hidden_size} and {source.layers} layers, trained from scratch"

@@ -133,7 +133,7 @@ def load_schedule(path: str) -> Schedule:
                 inputs=[str(store.stamp(up)) for key, up in sorted(upstream.items()) if key in stored["missing"]],
                 outputs=[str(store.stamp(job)) for job in bundle],
                 threads=stored["cores"] if stage.wide else 1,
-                gpus=gpus if "model" in bundle[0].inputs else 0,
+                gpus=gpus if "model" in bundle[0].inputs or stage.accelerated else 0,
             )
         )
     return Schedule(store, items)

@@ -14,6 +14,9 @@ from impact.rank_rule import RankRule
 
 HERE = Path(__file__).parent
 Domain = Literal["mathematics", "code"]
+Route = Literal["growing", "static", "cuda_graph", "compile"]
+Implementation = Literal["ours", "streamed", "estimated", "naive"]
+VllmRoute = Literal["native", "transformers"]
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -90,6 +93,17 @@ class HubModel(Settings):
     shape: Shape
 
 
+class ExternalModel(Settings):
+    """A checkpoint that the user brought (--external).
+
+    name: of the directory, or on the hub. content: a hash of the directory's files, or "hub".
+    """
+
+    source: Literal["external"]
+    name: str
+    content: str
+
+
 class Training(Settings):
     """One supervised fine-tuning run; the prompt is masked.
 
@@ -152,6 +166,55 @@ class Search(Settings):
     sensitivity: Literal["exact", "gradient"] = "exact"
 
 
+class Load(Settings):
+    """What throughput is measured under; precision: of weights and products."""
+
+    batch_size: int
+    prompt_tokens: int
+    new_tokens: int
+    repetitions: int
+    precision: Literal["fp32", "bf16"]
+
+
+class Speed(Settings):
+    """Table 14. routes: how a model decodes (evals.throughput), each with or without "fused" behind it, or "vllm" and
+    one of its two.
+
+    shape: of --random-weights, which compresses it to the printed shares of the dense size.
+    """
+
+    load: Load
+    routes: tuple[str, ...]
+    shape: Shape
+
+
+class ProfilingLoad(Settings):
+    """What profiling is measured under: random weights in a shape, and rows of as many random tokens each.
+
+    search_rows: how many of the rows ASVD's search evaluates each candidate on. naive_head: whether the naive
+    Algorithm 1 covers lm_head too, whose covariance is as large as the vocabulary squared.
+    """
+
+    shape: Shape
+    rows: int
+    tokens: int
+    batch_size: int
+    search_rows: int
+    precision: Literal["fp32", "bf16"]
+    naive_head: bool
+
+
+class ProfilingCost(Settings):
+    """Table 5. implementations: of each method, what is measured.
+
+    "ours" is what every other table is made with; "streamed" has one block at a time on the accelerator; "estimated" is
+    ASVD's search from one backward pass; "naive" is Algorithm 1, or ASVD's search, as published.
+    """
+
+    implementations: dict[str, tuple[Implementation, ...]]
+    load: ProfilingLoad
+
+
 class Hardware(Settings):
     """What one job of the preset asks for."""
 
@@ -182,6 +245,8 @@ class Preset(Settings):
     evaluation: dict[str, Evaluation]
     perplexity: Perplexity
     search: Search
+    speed: Speed
+    profiling_cost: ProfilingCost
     hardware: Hardware
 
 

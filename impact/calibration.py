@@ -8,9 +8,10 @@ A sample of an expectation is a token: every real one, prompt included, for the 
 loss of a sequence is the mean over its response tokens, so that neither padding nor the batch size changes anything.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -36,11 +37,17 @@ class Batch:
         """The batch on a device."""
         return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
 
+    def real_tokens(self, device: torch.device) -> Tensor | None:
+        """Where a token is no padding, (B, T) bool on a device; None where no token is, so that nothing is selected."""
+        mask = self.attention_mask.bool()
+        return None if bool(mask.all()) else mask.to(device)
+
 
 class Statistic:
     """One statistic's accumulators. A subclass overrides the hooks that it needs.
 
-    groups: the first Linear of each set that reads one input -> the whole set, in forward order.
+    groups: the first Linear of each set that reads one input -> the whole set, in forward order. sums: what most
+    subclasses accumulate in, by `add`. A mask is None where a batch has no padding.
     """
 
     name: ClassVar[str]
@@ -48,18 +55,35 @@ class Statistic:
 
     def __init__(self, groups: Mapping[str, list[str]], linears: Mapping[str, nn.Linear]) -> None:
         self.groups, self.linears = groups, linears
+        self.sums: dict[str, Tensor] = {}
 
-    def on_input(self, group: str, x: Tensor, mask: Tensor) -> None:
+    def on_input(self, group: str, x: Tensor, mask: Tensor | None) -> None:
         """x: (B, T, n), mask: (B, T) bool, once for each group and batch."""
 
-    def on_output(self, module: str, y: Tensor, mask: Tensor) -> None:
+    def on_output(self, module: str, y: Tensor, mask: Tensor | None) -> None:
         """y: (B, T, m), for each module and batch."""
 
     def on_gradient(self, module: str, g: Tensor) -> None:
         """g: (B, T, m), dl/dy; zero on padding."""
 
-    def result(self, tokens: int, sequences: int) -> Gathered:
-        """The expectations, after `tokens` real tokens in `sequences` sequences."""
+    def add(self, key: str, value: Tensor) -> None:
+        """Adds to a sum, in float64."""
+        value = value.double()
+        self.sums[key] = self.sums[key] + value if key in self.sums else value
+
+    def to(self, device: torch.device) -> None:
+        """Moves the accumulators, between batches."""
+        self.sums = {key: total.to(device) for key, total in self.sums.items()}
+
+    def accumulators(self) -> list[Tensor]:
+        """What it holds between batches."""
+        return list(self.sums.values())
+
+    def result(self, tokens: int, sequences: int) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        """Yields modules and the expectations that they share, after `tokens` real tokens in `sequences` sequences.
+
+        Large accumulators are given up one by one, so that they don't all stand beside their expectations.
+        """
         raise NotImplementedError
 
 
@@ -78,51 +102,65 @@ class ActivationCovariance(Statistic):
         self.output_side_modules = {name for group in self.on_output_side for name in groups[group]}
         self.moments: dict[str, _Moment] = {}
 
-    def on_input(self, group: str, x: Tensor, mask: Tensor) -> None:
+    def on_input(self, group: str, x: Tensor, mask: Tensor | None) -> None:
         if group not in self.on_output_side:
-            self._add(group, x, mask)
+            self._accumulate(group, x, mask)
 
-    def on_output(self, module: str, y: Tensor, mask: Tensor) -> None:
+    def on_output(self, module: str, y: Tensor, mask: Tensor | None) -> None:
         if module in self.output_side_modules:
-            self._add(module, y.detach(), mask)
+            self._accumulate(module, y.detach(), mask)
 
-    def _add(self, key: str, values: Tensor, mask: Tensor) -> None:
-        tokens = values.flatten(0, 1) if bool(mask.all()) else values[mask]
+    def _accumulate(self, key: str, values: Tensor, mask: Tensor | None) -> None:
+        tokens = _real(values, mask)
         if key not in self.moments:
             self.moments[key] = _Moment(tokens)
         self.moments[key].add(tokens)
 
-    def result(self, tokens: int, sequences: int) -> Gathered:
-        gathered: Gathered = {}
+    def to(self, device: torch.device) -> None:
+        for moment in self.moments.values():
+            moment.to(device)
+
+    def accumulators(self) -> list[Tensor]:
+        return [tensor for moment in self.moments.values() for tensor in (moment.shift, moment.sum, moment.gram)]
+
+    def result(self, tokens: int, sequences: int) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
         for group, members in self.groups.items():
             if group in self.on_output_side:
                 for name in members:
-                    mean, covariance = self.moments[name].finish(tokens)
-                    gathered[name] = {"output_mean": mean, "output_covariance": covariance}
+                    yield [name], self._finish(name, "output", tokens)
             else:
-                mean, covariance = self.moments[group].finish(tokens)
-                gathered |= {name: {"input_mean": mean, "input_covariance": covariance} for name in members}
-        return gathered
+                yield members, self._finish(group, "input", tokens)
+
+    def _finish(self, key: str, side: str, tokens: int) -> dict[str, Tensor]:
+        mean, covariance = self.moments.pop(key).finish(tokens)
+        return {f"{side}_mean": mean, f"{side}_covariance": covariance}
 
 
 class _Moment:
     """Sums of (v - c) and (v - c)(v - c)^T: the first batch's mean c keeps E[vv^T] - mu mu^T from cancelling."""
 
     def __init__(self, first: Tensor) -> None:
-        self.dtype = accumulation_dtype(first.dtype)
-        self.shift = first.to(self.dtype).mean(dim=0)
+        dtype = accumulation_dtype(first.dtype)
+        self.shift = first.to(dtype).mean(dim=0)
         width = first.shape[1]
         self.sum = torch.zeros(width, dtype=torch.float64, device=first.device)
-        self.gram = torch.zeros(width, width, dtype=self.dtype, device=first.device)
+        self.gram = torch.zeros(width, width, dtype=dtype, device=first.device)
 
     def add(self, tokens: Tensor) -> None:
-        centred = tokens.to(self.dtype) - self.shift
+        centred = tokens - self.shift  # in the shift's precision, without a copy of the tokens in it
         self.sum += centred.sum(dim=0)
         self.gram.addmm_(centred.T, centred)
 
+    def to(self, device: torch.device) -> None:
+        self.shift, self.sum, self.gram = self.shift.to(device), self.sum.to(device), self.gram.to(device)
+
     def finish(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Mean and covariance in float64; the sums are used up."""
         offset = self.sum / tokens
-        return self.shift + offset, self.gram.double() / tokens - torch.outer(offset, offset)
+        covariance = self.gram.double()
+        covariance /= tokens
+        covariance -= torch.outer(offset, offset)
+        return self.shift + offset, covariance
 
 
 class SquaredGradient(Statistic):
@@ -131,16 +169,12 @@ class SquaredGradient(Statistic):
     name = "squared_gradient"
     needs_gradient = True
 
-    def __init__(self, groups: Mapping[str, list[str]], linears: Mapping[str, nn.Linear]) -> None:
-        super().__init__(groups, linears)
-        self.sums: dict[str, Tensor] = {}
-
     def on_gradient(self, module: str, g: Tensor) -> None:
-        squares = g.to(accumulation_dtype(g.dtype)).square().sum(dim=(0, 1)).double()
-        self.sums[module] = self.sums[module] + squares if module in self.sums else squares
+        self.add(module, g.to(accumulation_dtype(g.dtype)).square().sum(dim=(0, 1)))
 
-    def result(self, tokens: int, sequences: int) -> Gathered:
-        return {name: {"squared_gradient": total / tokens} for name, total in self.sums.items()}
+    def result(self, tokens: int, sequences: int) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        for name, total in self.sums.items():
+            yield [name], {"squared_gradient": total / tokens}
 
 
 class InputMagnitude(Statistic):
@@ -148,19 +182,49 @@ class InputMagnitude(Statistic):
 
     name = "input_magnitude"
 
+    def on_input(self, group: str, x: Tensor, mask: Tensor | None) -> None:
+        x = x.abs().to(accumulation_dtype(x.dtype))
+        if mask is None:
+            weights = x.new_full(x.shape[:2], 1 / x.shape[1])
+        else:
+            weights = mask.to(x.dtype) / mask.sum(dim=1, keepdim=True)
+        self.add(group, torch.einsum("btn,bt->n", x, weights))
+
+    def result(self, tokens: int, sequences: int) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        for group, names in self.groups.items():
+            yield names, {"input_magnitude": self.sums[group] / sequences}
+
+
+class InputVariance(Statistic):
+    """Mean and variance over tokens of every input channel (FLAP): two (n,) vectors a group."""
+
+    name = "input_variance"
+
     def __init__(self, groups: Mapping[str, list[str]], linears: Mapping[str, nn.Linear]) -> None:
         super().__init__(groups, linears)
-        self.sums: dict[str, Tensor] = {}
+        self.shifts: dict[str, Tensor] = {}  # the first batch's means, for the reason that _Moment has one
 
-    def on_input(self, group: str, x: Tensor, mask: Tensor) -> None:
-        x = x.abs().to(accumulation_dtype(x.dtype))
-        weights = mask.to(x.dtype) / mask.sum(dim=1, keepdim=True)
-        total = torch.einsum("btn,bt->n", x, weights)
-        self.sums[group] = self.sums[group] + total.double() if group in self.sums else total.double()
+    def on_input(self, group: str, x: Tensor, mask: Tensor | None) -> None:
+        tokens = _real(x, mask)
+        if group not in self.shifts:
+            self.shifts[group] = tokens.to(accumulation_dtype(x.dtype)).mean(dim=0)
+        centred = tokens - self.shifts[group]
+        self.add(f"{group}:sum", centred.sum(dim=0))
+        self.add(f"{group}:squares", centred.square().sum(dim=0))
 
-    def result(self, tokens: int, sequences: int) -> Gathered:
-        means = {group: total / sequences for group, total in self.sums.items()}
-        return {name: {"input_magnitude": means[group]} for group, names in self.groups.items() for name in names}
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self.shifts = {group: shift.to(device) for group, shift in self.shifts.items()}
+
+    def accumulators(self) -> list[Tensor]:
+        return [*super().accumulators(), *self.shifts.values()]
+
+    def result(self, tokens: int, sequences: int) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        for group, names in self.groups.items():
+            offset = self.sums[f"{group}:sum"] / tokens
+            variance = self.sums[f"{group}:squares"] / tokens - offset.square()
+            # clamped: of a channel that is constant, rounding may be all that is left
+            yield names, {"channel_mean": self.shifts[group] + offset, "channel_variance": variance.clamp(min=0)}
 
 
 class WeightFisher(Statistic):
@@ -177,24 +241,33 @@ class WeightFisher(Statistic):
         super().__init__(groups, linears)
         self.group_of = {name: group for group, names in groups.items() for name in names}
         self.gram: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}
 
-    def on_input(self, group: str, x: Tensor, mask: Tensor) -> None:
+    def on_input(self, group: str, x: Tensor, mask: Tensor | None) -> None:
         x = x.to(accumulation_dtype(x.dtype))
         self.gram[group] = x @ x.transpose(1, 2)
 
     def on_gradient(self, module: str, g: Tensor) -> None:
         g = g.to(accumulation_dtype(g.dtype))
-        rows = torch.einsum("btm,btm->m", g, self.gram[self.group_of[module]] @ g).double()
-        self.sums[module] = self.sums[module] + rows if module in self.sums else rows
+        self.add(module, torch.einsum("btm,btm->m", g, self.gram[self.group_of[module]] @ g))
 
-    def result(self, tokens: int, sequences: int) -> Gathered:
-        return {name: {"weight_fisher": total / sequences} for name, total in self.sums.items()}
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self.gram.clear()  # of the last batch
+
+    def result(self, tokens: int, sequences: int) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        for name, total in self.sums.items():
+            yield [name], {"weight_fisher": total / sequences}
 
 
 STATISTICS: dict[str, type[Statistic]] = {
-    statistic.name: statistic for statistic in (ActivationCovariance, SquaredGradient, InputMagnitude, WeightFisher)
+    statistic.name: statistic
+    for statistic in (ActivationCovariance, SquaredGradient, InputMagnitude, InputVariance, WeightFisher)
 }
+
+
+def _real(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The real tokens of (B, T, n), (N, n)."""
+    return values.flatten(0, 1) if mask is None else values[mask]
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -202,37 +275,58 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def calibrate(model: nn.Module, batches: Iterable[Batch], names: Iterable[str]) -> dict[str, Gathered]:
+def calibrate(
+    model: nn.Module, batches: Iterable[Batch], names: Iterable[str], place: torch.device | None = None
+) -> dict[str, Gathered]:
     """Gathers the named statistics in one pass; Algorithm 1, stage 1.
 
-    model: a causal language model in eval mode, whose parameters are neither changed nor left with gradients.
+    model: a causal language model in eval mode, whose parameters are neither changed nor left with gradients. place:
+    where the statistics go, by default to the model's device. impact.streaming_calibration is for a model that is
+    larger than the accelerator.
     Raises ValueError if there are no batches, and KeyError for an unknown statistic.
     """
+    return finish(*accumulate(model, batches, names), place or next(model.parameters()).device)
+
+
+def accumulate(model: nn.Module, batches: Iterable[Batch], names: Iterable[str]) -> tuple[list[Statistic], int, int]:
+    """The pass itself: the statistics before they are finished, and of how many tokens and sequences they are."""
     names = sorted(names)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     device = next(model.parameters()).device
     statistics: list[Statistic] = []
     tokens = sequences = 0
     with ExitStack() as stack:
-        mask = _Mask(torch.empty(0))
+        mask = CurrentMask()
         for batch in batches:
+            tokens += int(batch.attention_mask.sum())
+            sequences += len(batch.input_ids)
+            mask.value = batch.real_tokens(device)
             batch = batch.to(device)
-            mask.value = batch.attention_mask.bool()
             if not statistics:
-                groups = input_groups(model, linears, batch)
+                ids, attended = batch.input_ids[:1, :4], batch.attention_mask[:1, :4]
+                groups = input_groups(linears, partial(model, input_ids=ids, attention_mask=attended, use_cache=False))
                 statistics = [STATISTICS[name](groups, linears) for name in names]
                 backward = any(s.needs_gradient for s in statistics)
-                stack.enter_context(_frozen(model) if backward else torch.no_grad())
-                stack.enter_context(_observed(groups, linears, statistics, mask))
+                stack.enter_context(weights_frozen(model) if backward else torch.no_grad())
+                stack.enter_context(observed(groups, linears, statistics, mask))
             logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
             if backward:
                 sequence_mean_loss(logits, batch.labels).backward()
             del logits  # or the next batch's would come on top of them
-            tokens += int(mask.value.sum())
-            sequences += len(batch.input_ids)
     if not tokens:
         raise ValueError("the calibration set is empty")
-    return {statistic.name: statistic.result(tokens, sequences) for statistic in statistics}
+    return statistics, tokens, sequences
+
+
+def finish(statistics: Iterable[Statistic], tokens: int, sequences: int, place: torch.device) -> dict[str, Gathered]:
+    """The expectations, each brought to its place before the next one is made."""
+    finished: dict[str, Gathered] = {}
+    for statistic in statistics:
+        gathered = finished.setdefault(statistic.name, {})
+        for modules, tensors in statistic.result(tokens, sequences):
+            placed = {key: tensor.to(place) for key, tensor in tensors.items()}
+            gathered.update({name: dict(placed) for name in modules})
+    return finished
 
 
 def sequence_mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -247,8 +341,11 @@ def sequence_mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return (loss.sum(dim=1) / (targets != IGNORED_LABEL).sum(dim=1).clamp(min=1)).sum()
 
 
-def input_groups(model: nn.Module, linears: Mapping[str, nn.Linear], batch: Batch) -> dict[str, list[str]]:
-    """Which Linears read one and the same input tensor: found by running the model, so no architecture is named."""
+def input_groups(linears: Mapping[str, nn.Linear], run: Callable[[], object]) -> dict[str, list[str]]:
+    """Which Linears read one and the same input tensor: found by running them, so that no architecture is named.
+
+    run: a forward pass through all of the Linears, on anything.
+    """
     seen: list[tuple[Tensor, list[str]]] = []
 
     def record(name: str, x: Tensor) -> None:
@@ -263,20 +360,20 @@ def input_groups(model: nn.Module, linears: Mapping[str, nn.Linear], batch: Batc
         for name, module in linears.items()
     ]
     with torch.no_grad(), _removed(handles):
-        model(input_ids=batch.input_ids[:1, :4], attention_mask=batch.attention_mask[:1, :4], use_cache=False)
+        run()
     return {members[0]: members for _, members in seen}
 
 
 @dataclass
-class _Mask:
-    """The current batch's mask, for hooks that outlive the batch."""
+class CurrentMask:
+    """The current batch's mask (Batch.real_tokens), for hooks that outlive the batch."""
 
-    value: Tensor
+    value: Tensor | None = None
 
 
 @contextmanager
-def _observed(
-    groups: Mapping[str, list[str]], linears: Mapping[str, nn.Linear], statistics: list[Statistic], mask: _Mask
+def observed(
+    groups: Mapping[str, list[str]], linears: Mapping[str, nn.Linear], statistics: list[Statistic], mask: CurrentMask
 ) -> Iterator[None]:
     """Calls the statistics' hooks while the model runs."""
 
@@ -324,7 +421,7 @@ def _removed(handles: list[RemovableHandle]) -> Iterator[None]:
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def weights_frozen(model: nn.Module) -> Iterator[None]:
     """Backward for activations alone: no weight gradients, and the embedding's output starts the graph so that the
     first block's projections get theirs."""
     trainable = [p for p in model.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Checkpoints of dense and compressed models: a Hugging Face directory, safetensors only, plus the ranks."""
+"""Checkpoints of dense and compressed models: a Hugging Face directory, safetensors only, plus ranks and widths."""
 
 import json
 from pathlib import Path
@@ -17,14 +17,16 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 def save_model(model: nn.Module, directory: Path, state: dict[str, Tensor] | None = None) -> None:
-    """Writes config.json, model.safetensors and, for a compressed model, compression.json (module -> rank)."""
+    """Writes config.json, model.safetensors and, for a compressed model, compression.json: module -> rank, or its
+    widths and whether it has a bias where these aren't what the config says."""
     ranks = {
         name: module.down.out_features for name, module in model.named_modules() if isinstance(module, FactorisedLinear)
     }
+    layers = {kind: found for kind, found in (("factorised", ranks), ("pruned", _pruned(model))) if found}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / RANKS_FILE).unlink(missing_ok=True)
-    if ranks:
-        (directory / RANKS_FILE).write_text(json.dumps({"factorised": ranks}, indent=1))
+    if layers:
+        (directory / RANKS_FILE).write_text(json.dumps(layers, indent=1))
     state = dict(state or model.state_dict())
     shared: dict[int, str] = {}
     for name in list(state):
@@ -35,7 +37,7 @@ def save_model(model: nn.Module, directory: Path, state: dict[str, Tensor] | Non
 
 
 def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> PreTrainedModel:
-    """Builds the model from config.json and the ranks, and loads its weights; in eval mode, on the CPU.
+    """Builds the model from config.json and compression.json, and loads its weights; in eval mode, on the CPU.
 
     Raises ValueError with one clear line if a file is missing, cut short, or does not fit the others.
     """
@@ -46,18 +48,20 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
         config = AutoConfig.from_pretrained(directory)
         state = load_file(directory / WEIGHTS_FILE)
         ranks_file = directory / RANKS_FILE
-        ranks = json.loads(ranks_file.read_text())["factorised"] if ranks_file.exists() else {}
+        layers = json.loads(ranks_file.read_text()) if ranks_file.exists() else {}
     except Exception as error:  # safetensors, json and transformers each have their own errors for a damaged file
         raise ValueError(f"the checkpoint {directory} can't be read: {_one_line(error)}") from error
     with no_init_weights():
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     try:
-        for name, rank in ranks.items():
+        # on meta: load_state_dict assigns the weights
+        for name, rank in layers.get("factorised", {}).items():
             dense = model.get_submodule(name)
-            # on meta: load_state_dict assigns the weights
             model.set_submodule(
                 name, FactorisedLinear(dense.in_features, rank, dense.out_features, device="meta"), strict=True
             )
+        for name, widths in layers.get("pruned", {}).items():
+            model.set_submodule(name, nn.Linear(**widths, device="meta"), strict=True)
         if config.tie_word_embeddings:
             state["lm_head.weight"] = state["model.embed_tokens.weight"]
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
@@ -65,6 +69,23 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
         raise ValueError(f"the checkpoint {directory} doesn't fit its config: {_one_line(error)}") from error
     model.tie_weights()
     return model.eval()
+
+
+def _pruned(model: nn.Module) -> dict[str, dict[str, int]]:
+    """How nn.Linear is to be called for each Linear that is not the one that the config alone would make."""
+    with torch.device("meta"), no_init_weights():
+        dense = AutoModelForCausalLM.from_config(model.config)
+    modules = dict(model.named_modules())
+    pruned = {}
+    for name, linear in dense.named_modules():
+        own = modules.get(name)
+        if isinstance(linear, nn.Linear) and isinstance(own, nn.Linear) and _arguments(own) != _arguments(linear):
+            pruned[name] = _arguments(own)
+    return pruned
+
+
+def _arguments(linear: nn.Linear) -> dict[str, int]:
+    return {"in_features": linear.in_features, "out_features": linear.out_features, "bias": linear.bias is not None}
 
 
 def _one_line(error: Exception) -> str:

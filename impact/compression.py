@@ -30,7 +30,8 @@ def prepare_units(
     cache: dict[int, object] = {}
     for unit in method.units(model):
         try:
-            yield unit.name, method.prepare(_linears(model, unit.modules), statistics.get(unit.name, {}), cache)
+            modules = _linears(model, unit.modules)
+            yield unit.name, method.prepare(unit, modules, statistics.get(unit.name, {}), cache)
         except ValueError as error:
             raise ValueError(f"{unit.name}: {error}") from error
 

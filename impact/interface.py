@@ -32,9 +32,10 @@ Sensitivity = dict[str, dict[float, float]]
 @dataclass(frozen=True)
 class Unit:
     """What a method compresses as one piece: dotted names of the Linears it spans; the first one names the unit and
-    is the one whose statistics it reads."""
+    is the one whose statistics it reads. parts: how many heads or neurons it is made of, where those are pruned."""
 
     modules: tuple[str, ...]
+    parts: int = 1
 
     @property
     def name(self) -> str:
@@ -45,7 +46,8 @@ class Unit:
 class Components:
     """A prepared unit: its importance spectrum and the tensors that any kept part is cut from.
 
-    spectrum: (d,), descending, at full length even where the tensors are capped. shape: (m, n) of the dense weight.
+    spectrum: (d,), descending, at full length even where the tensors are capped. shape: (m, n) of the dense weight; of
+    a pruned unit, the weights of one part and how many parts there are. Either way m n counts the dense weights.
     """
 
     spectrum: Tensor
@@ -70,7 +72,7 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(
-        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
     ) -> Components:
         """Components of one unit; `cache` is shared by all units, so that work on a shared statistic is done once."""
 

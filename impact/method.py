@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from impact.factorisation import Factorisation, bias_of
 from impact.importance import transformation_coefficient
-from impact.interface import Components, Statistics
+from impact.interface import Components, Statistics, Unit
 from impact.reconstruction import ActivationMoments, reconstruction_factors, weighted_eigenbasis
 
 
@@ -26,7 +26,7 @@ class Impact(Factorisation):
         return frozenset({"activation_covariance", "squared_gradient"})
 
     def prepare(
-        self, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
     ) -> Components:
         (linear,) = modules
         W, b = linear.weight.detach().double(), bias_of(linear)

@@ -27,8 +27,13 @@ class NaiveMoments:
         return self.second - torch.outer(self.mean, self.mean)
 
 
-def profile(model: nn.Module, batches: Iterable[Batch], skip: frozenset[str] = frozenset()) -> dict[str, NaiveMoments]:
-    """Algorithm 1, stage 1: name of each Linear -> its moments. `skip` names Linears to leave out."""
+def profile(
+    model: nn.Module, batches: Iterable[Batch], skip: frozenset[str] = frozenset(), gradient: bool = True
+) -> dict[str, NaiveMoments]:
+    """Algorithm 1, stage 1: name of each Linear -> its moments. `skip` names Linears to leave out.
+
+    Without `gradient` there is no backward pass, and E[(dl/dy)^2] stays zero: what AFM needs.
+    """
     moments: dict[str, NaiveMoments] = {}
     mask: list[Tensor] = []
     tokens = 0
@@ -45,9 +50,10 @@ def profile(model: nn.Module, batches: Iterable[Batch], skip: frozenset[str] = f
         def on_gradient(g: Tensor) -> None:
             moments[name].squared_gradient += g.to(dtype).square().sum(dim=(0, 1))
 
-        y.register_hook(on_gradient)
+        if gradient:
+            y.register_hook(on_gradient)
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.set_grad_enabled(gradient):
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear) and name not in skip:
                 handle = module.register_forward_hook(lambda _, args, y, name=name: on_output(name, y))
@@ -57,7 +63,8 @@ def profile(model: nn.Module, batches: Iterable[Batch], skip: frozenset[str] = f
                 one = Batch(*(t[i : i + 1] for t in (batch.input_ids, batch.attention_mask, batch.labels)))
                 mask.append(one.attention_mask.bool())
                 logits = model(input_ids=one.input_ids, attention_mask=one.attention_mask, use_cache=False).logits
-                sequence_mean_loss(logits, one.labels).backward()
+                if gradient:
+                    sequence_mean_loss(logits, one.labels).backward()
                 tokens += int(mask[-1].sum())
     model.zero_grad(set_to_none=True)
     for moment in moments.values():

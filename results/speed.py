@@ -116,6 +116,8 @@ def speed_point(
 ) -> SpeedPoint:
     """A point from a measurement of `evals.throughput` as a mapping (``dataclasses.asdict``, or what JSON made of it).
 
+    An engine that does not tell prefill and decoding apart has null for both.
+
     Raises:
         ValueError: something is missing, or is no measurement.
     """
@@ -140,8 +142,8 @@ def speed_point(
             **{name: measured[name] for name in ("dtype", "device", "hardware", "threads")},
         ),
         repetitions=settings["repetitions"],
-        prefill=phase("prefill"),
-        decode=phase("decode"),
+        prefill=phase("prefill") if measured["prefill"] else None,
+        decode=phase("decode") if measured["decode"] else None,
         total=phase("total"),
         memory_gb=measured["peak_memory"] / 1e9,
         memory_kind=measured["memory_kind"],

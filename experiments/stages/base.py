@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 from experiments.errors import UserError
 from experiments.miniature.architecture import tiny_llama_config
 from experiments.miniature.tokenizer import build_tokenizer
-from experiments.settings import HubModel, InitialisedModel, WheelModel
+from experiments.settings import ExternalModel, HubModel, InitialisedModel, WheelModel
 from experiments.stages.interface import Task
+from experiments.stages.models import load_checkpoint
 from impact.checkpoint import save_model
 from impact.compression import parameter_count
 
@@ -23,6 +24,8 @@ def run(task: Task) -> dict[str, Any]:
         model, tokenizer = _initialised(source)
     elif isinstance(source, WheelModel):
         model, tokenizer = _from_wheel(source)
+    elif isinstance(source, ExternalModel):
+        model, tokenizer = load_checkpoint(task.paths["checkpoint"], "auto")
     else:
         model, tokenizer = _from_hub(source, task.paths.get("model_dir"))
     if tokenizer.pad_token is None:

@@ -9,13 +9,20 @@ from experiments.settings import (
     Calibration,
     Domain,
     Evaluation,
+    ExternalModel,
     GeneratedData,
     HubModel,
+    Implementation,
     InitialisedModel,
+    Load,
     Perplexity,
+    ProfilingLoad,
     PublishedData,
+    Route,
     Settings,
+    Shape,
     Training,
+    VllmRoute,
     WheelModel,
 )
 
@@ -32,7 +39,7 @@ class DataConfig(Settings):
 class BaseConfig(Settings):
     """Which model."""
 
-    model: InitialisedModel | WheelModel | HubModel
+    model: InitialisedModel | WheelModel | HubModel | ExternalModel
 
 
 class TrainConfig(Settings):
@@ -102,3 +109,37 @@ class JudgeConfig(Settings):
 
     benchmark: str
     isolation: Literal["bubblewrap", "none"] | None
+
+
+class LimitsConfig(Settings):
+    """What the machine can do in a precision."""
+
+    precision: str
+
+
+class RandomWeights(Settings):
+    """A model that is no stage's output: dense where `share` is None, else factorised to that share of its size."""
+
+    shape: Shape
+    share: float | None
+
+
+class SpeedConfig(Settings):
+    """One model's speed on one route of an engine; random: in place of the input model."""
+
+    load: Load
+    engine: Literal["hf", "vllm"]
+    route: Route | VllmRoute
+    fused: bool
+    attention: str
+    random: RandomWeights | None = None
+
+
+class ProfilingCostConfig(Settings):
+    """One method's profiling in one way of doing it; candidates: of a method that searches, else none."""
+
+    method: str
+    implementation: Implementation
+    load: ProfilingLoad
+    candidates: tuple[float, ...]
+    attention: str

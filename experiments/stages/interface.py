@@ -46,6 +46,7 @@ class Stage:
     and not the function, so that planning need not import transformers.
     bundles: config fields in which jobs may differ and still run together.
     wide: whether it uses all cores of a machine; the others run side by side, one thread each.
+    accelerated: whether it takes a GPU although no model is among its inputs; with one it always does.
     typical_s: seconds it takes in the tiny preset, for the first estimate of the time left.
     """
 
@@ -56,6 +57,7 @@ class Stage:
     sources: tuple[str, ...]
     bundles: tuple[str, ...] = ()
     wide: bool = False
+    accelerated: bool = False
     typical_s: float = 1.0
 
     def run(self, task: Task) -> dict[str, Any]:

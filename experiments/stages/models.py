@@ -1,14 +1,16 @@
 """Loading what earlier stages wrote."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.tokenisation import padded_batches
+from experiments.errors import UserError
 from impact.calibration import Batch
 from impact.checkpoint import load_model
 
@@ -34,6 +36,32 @@ def load(
     """Model, in eval mode and on the accelerator unless another place is given, and tokenizer of a checkpoint."""
     model = load_model(directory, DTYPES[precision], attention).to(place or device())
     return model, AutoTokenizer.from_pretrained(directory)
+
+
+def load_checkpoint(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model, in eval mode, and tokenizer of a checkpoint that the user brought: a directory or a name on the hub.
+
+    Raises UserError with one line if it can't be loaded, holds no safetensors, or lacks weights.
+    """
+    with one_line_errors(name):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    if info["missing_keys"]:
+        raise UserError(f"{name} lacks weights: {sorted(info['missing_keys'])[0]}")
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """Turns what goes wrong in loading a user's checkpoint into a UserError."""
+    try:
+        yield
+    except Exception as error:  # the hub, safetensors, tokenizers and transformers have each their own
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        what = f"{name} can't be loaded" if Path(name).exists() else f"no model {name}, neither here nor on the hub"
+        raise UserError(f"{what}: {first}") from None
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,7 +31,8 @@ def run(task: Task) -> dict[str, Any]:
             task.progress(i, len(made))
             yield batch
 
-    gathered = calibrate(model, reported(), [c.statistic for c in task.configs])
+    # on the host one after the other: all of a large model at once would take twice the accumulators beside them
+    gathered = calibrate(model, reported(), [c.statistic for c in task.configs], torch.device("cpu"))
     for c, out in zip(task.configs, task.outputs, strict=True):
         save_statistic(gathered[c.statistic], out)
     return {"rows": len(rows), "tokens": sum(int(batch.attention_mask.sum()) for batch in made)}

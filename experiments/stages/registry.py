@@ -10,10 +10,13 @@ from experiments.stages.configs import (
     DataConfig,
     EvaluateConfig,
     JudgeConfig,
+    LimitsConfig,
     PerplexityConfig,
     PrepareConfig,
     ProfileConfig,
+    ProfilingCostConfig,
     ScoreConfig,
+    SpeedConfig,
     TrainConfig,
 )
 from experiments.stages.interface import Stage
@@ -38,6 +41,7 @@ _METHODS = (
     "baselines/fwsvd.py",
     "baselines/asvd.py",
     "baselines/afm.py",
+    "baselines/flap.py",
 )
 
 DATA = Stage(
@@ -177,7 +181,60 @@ JUDGE = Stage(
     ),
     typical_s=2,
 )
+_SPEED = ("experiments/stages/speed.py", "evals/machine_limits.py")
+LIMITS = Stage(
+    "limits",
+    1,
+    LimitsConfig,
+    "experiments.stages.speed:limits",
+    _SPEED,
+    wide=True,
+    accelerated=True,
+    typical_s=10,
+)
+SPEED = Stage(
+    "speed",
+    1,
+    SpeedConfig,
+    "experiments.stages.speed:run",
+    (
+        *_SPEED,
+        "evals/throughput.py",
+        "evals/vllm_throughput.py",
+        "evals/random_weights.py",
+        "impact/decoding.py",
+        "impact/static_decoder.py",
+        *_MODEL_FILES,
+    ),
+    wide=True,
+    accelerated=True,
+    typical_s=5,
+)
+PROFILING_COST = Stage(
+    "profiling_cost",
+    1,
+    ProfilingCostConfig,
+    "experiments.stages.profiling_cost:run",
+    (
+        "experiments/stages/profiling_cost.py",
+        "evals/peak_memory.py",
+        "evals/random_weights.py",
+        "impact/calibration.py",
+        "impact/streaming_calibration.py",
+        "impact/naive.py",
+        "baselines/replay.py",
+        "baselines/gradient_sensitivity.py",
+        "baselines/naive_search.py",
+        *_METHODS,
+    ),
+    wide=True,
+    accelerated=True,
+    typical_s=20,
+)
 STAGES = {
     stage.name: stage
-    for stage in (DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT, PERPLEXITY, EVALUATE, JUDGE)
+    for stage in (
+        *(DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT),
+        *(PERPLEXITY, EVALUATE, JUDGE, LIMITS, SPEED, PROFILING_COST),
+    )
 }

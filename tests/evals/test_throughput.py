@@ -152,9 +152,9 @@ def test_a_measurement_runs_the_model_as_set(
 def test_resident_peak_sees_a_large_tensor_and_forgets_it() -> None:
     """In a process of its own, as points are measured: a long-lived one finds room in memory that it already holds."""
     script = (
-        "import torch\nfrom evals import throughput\nkind = throughput._reset_peak('cpu')\n"
-        "before = throughput._peak('cpu', kind)\ntensor = torch.ones(2**26)\n"
-        "print(kind, throughput._peak('cpu', kind) - before)"
+        "import torch\nfrom evals.peak_memory import peak_memory, reset_peak\nkind = reset_peak('cpu')\n"
+        "before = peak_memory('cpu', kind)\ntensor = torch.ones(2**26)\n"
+        "print(kind, peak_memory('cpu', kind) - before)"
     )
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     root = Path(__file__).parents[2]

@@ -11,20 +11,23 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
+
+from impact.checkpoint import load_model
+from impact.export import export_model
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "method,keep_pct,model_size_b,gsm8k_acc,gsm8k_low,gsm8k_high,math_acc,math_low,math_high,"
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
+def command(folder: Path, *arguments: str, target: str = "table6") -> list[str]:
     places = ["--store", str(folder / "store"), "--results", str(folder / "results")]
-    return [sys.executable, "-m", "experiments", "table6", "--preset", "smoke", *places, *arguments]
+    return [sys.executable, "-m", "experiments", target, "--preset", "smoke", *places, *arguments]
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments), cwd=ROOT, capture_output=True, text=True, check=False, timeout=900
-    )
+def run(folder: Path, *arguments: str, target: str = "table6") -> subprocess.CompletedProcess[str]:
+    order = command(folder, *arguments, target=target)
+    return subprocess.run(order, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
 
 
 def made(folder: Path) -> dict[str, int]:
@@ -154,6 +157,37 @@ def test_another_method_runs_only_what_is_missing(copy: Path) -> None:
     assert {path: after[path] for path in before} == before
     new = sorted(Path(path).parent.name for path in set(after) - set(before))
     assert new == ["compress", "evaluate", "evaluate", "judge", "judge", "perplexity", "perplexity", "prepare", "sft"]
+
+
+def test_an_external_checkpoint_is_a_row_of_its_own(copy: Path) -> None:
+    """What the pipeline compressed comes back as an ordinary checkpoint, and measures the same."""
+    cells = json.loads((copy / "results" / "table6.json").read_text())["cells"]
+    ours = next(cell for cell in cells if cell["method"] == "impact")
+    compressed = copy / "store" / ours["runs"]["compress"]
+    checkpoint = copy / "checkpoint"
+    export_model(load_model(compressed), AutoTokenizer.from_pretrained(compressed), checkpoint)
+    before = made(copy)
+    external = ("--external", f"mine={checkpoint}")
+    result = run(copy, *external)
+    assert result.returncode == 0, result.stderr
+    assert {Path(path).parent.name for path in made(copy).keys() - before.keys()} == {
+        *("base", "perplexity", "evaluate", "judge")
+    }
+    cells = json.loads((copy / "results" / "table6.json").read_text())["cells"]
+    mine = next(cell for cell in cells if cell["method"] == "mine")
+    assert mine["parameters"] == ours["parameters"]
+    assert mine["ppl_before_sft"] == pytest.approx(ours["ppl_before_sft"], rel=1e-5)
+
+    result = run(copy, *external, target="table14")
+    assert result.returncode == 0, result.stderr
+    points = json.loads((copy / "results" / "table14.json").read_text())["points"]
+    sizes = {point["method"]: point["parameters"] for point in points}
+    assert list(sizes) == ["dense", "svd", "impact", "mine"] and sizes["mine"] == sizes["impact"] < sizes["dense"]
+    assert {f"figure8.{kind}" for kind in ("png", "pdf")} < {path.name for path in (copy / "results").iterdir()}
+
+    (checkpoint / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:-100])
+    broken = run(copy, *external)
+    assert broken.returncode == 2 and len(broken.stderr.splitlines()) == 1 and "can't be loaded" in broken.stderr
 
 
 def test_a_checkpoint_cut_short_is_made_again(copy: Path) -> None:

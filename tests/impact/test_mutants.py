@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 TESTS_OF = {
     "impact/calibration": ["tests/impact/test_statistics.py"],
     "impact": ["tests/impact/test_reconstruction.py", "tests/impact/test_algorithm1.py"],
+    "baselines/flap": ["tests/baselines/test_flap.py"],
     "baselines": ["tests/baselines/test_weighted_svds.py"],
 }
 ALL_TESTS = [file for files in TESTS_OF.values() for file in files]
@@ -81,10 +82,10 @@ MUTANTS = [
     Mutant(
         "no centring",
         "impact/calibration.py",
-        "- torch.outer(offset, offset)",
-        "- torch.outer(offset, offset) + torch.outer(self.shift + offset, self.shift + offset)",
+        "covariance -= torch.outer(offset, offset)",
+        "covariance += torch.outer(self.shift + offset, self.shift + offset) - torch.outer(offset, offset)",
     ),
-    Mutant("shift not taken back", "impact/calibration.py", "- torch.outer(offset, offset)", ""),
+    Mutant("shift not taken back", "impact/calibration.py", "covariance -= torch.outer(offset, offset)", "pass"),
     Mutant("padding counted", "impact/calibration.py", "else values[mask]", "else values.flatten(0, 1)"),
     Mutant(
         "eta outside the root",
@@ -98,6 +99,10 @@ MUTANTS = [
     Mutant("FWSVD multiplies by D", "baselines/fwsvd.py", "U * S / D", "U * S * D"),
     Mutant("FWSVD without the root", "baselines/fwsvd.py", "FISHER_FLOOR).sqrt()", "FISHER_FLOOR)"),
     Mutant("ASVD multiplies by S", "baselines/asvd.py", "* Vh / scale", "* Vh * scale"),
+    Mutant("variance about the first batch's mean", "impact/calibration.py", "- offset.square()", ""),
+    Mutant("FLAP without its mean", "baselines/flap.py", "+ W[:, removed].double() @ mean[removed]", ""),
+    Mutant("FLAP squares no head's fluctuation", "baselines/flap.py", "fluctuation = fluctuation.square()", "pass"),
+    Mutant("FLAP weighs no channel", "baselines/flap.py", "variance * W.square().sum(dim=0)", "variance"),
 ]
 
 

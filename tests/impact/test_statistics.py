@@ -62,6 +62,13 @@ def test_input_magnitude(reference: Any, raw: Any) -> None:
         torch.testing.assert_close(tensors["input_magnitude"], sum(per_sequence) / 8, rtol=1e-11, atol=0)
 
 
+def test_input_variance(reference: Any, raw: Any) -> None:
+    for name, tensors in reference["input_variance"].items():
+        x = raw[name].x
+        torch.testing.assert_close(tensors["channel_mean"], x.mean(dim=0), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(tensors["channel_variance"], x.var(dim=0, correction=0), rtol=1e-10, atol=1e-12)
+
+
 def test_weight_fisher_from_weight_gradients(reference: Any, raw: Any) -> None:
     for name, tensors in reference["weight_fisher"].items():
         fisher = sum(G.square().sum(dim=1) for G in raw[name].weight_gradients) / 8
@@ -132,6 +139,11 @@ def test_a_large_mean_costs_no_digits(offset: float) -> None:
         moment.add(part)
     covariance = moment.finish(4000)[1]
     torch.testing.assert_close(covariance, torch.cov(values.double().T, correction=0), rtol=1e-3, atol=1e-3)
+    channels = calibration.InputVariance({"layer": ["layer"]}, {})
+    for part in values.split(1000):
+        channels.on_input("layer", part[None], None)
+    ((_, tensors),) = channels.result(4000, 1)
+    torch.testing.assert_close(tensors["channel_variance"], covariance.diag(), rtol=1e-3, atol=1e-3)
 
 
 def test_the_model_is_left_as_it_was(build_model: Callable[..., Any], batch: Any) -> None:

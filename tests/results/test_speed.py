@@ -126,6 +126,8 @@ def test_a_measurement_becomes_a_point() -> None:
     assert (made.memory_gb, made.weights_gb, made.bandwidth_gb_s, made.matrix_rate_tflop_s) == (5, 4, 200, 3)
     assert made.decode is not None and made.decode.of_bound_pct == 50
     assert speed_point(measured | {"limits": None}, "impact", 2).bandwidth_gb_s is None
+    unphased = speed_point(measured | {"prefill": None, "decode": None}, "impact", 2, engine="vllm")
+    assert (unphased.prefill, unphased.decode, unphased.total) == (None, None, made.total)
 
 
 def test_memory_line_of_the_printed_table_is_four_bytes_a_weight() -> None:
