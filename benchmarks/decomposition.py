@@ -38,9 +38,9 @@ PAIR = ("gate_proj", "up_proj")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (
-        ("hidden", 768),
-        ("ffn", 2048),
-        ("heads", 12),
+        ("hidden", 1024),
+        ("ffn", 2765),
+        ("heads", 16),
         ("layers", 1),
         ("vocab", 1024),
         ("tokens", 256),

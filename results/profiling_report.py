@@ -16,7 +16,7 @@ REQUIRED_PROVENANCE = ("model", "date", "command")
 _PRINTED_ON = "Llama 2-13B on one A100"
 IMPLEMENTATIONS = {
     "ours": "as every other table of this harness is made",
-    "streamed": "one decoder block at a time on the accelerator, the rest on the host",
+    "streamed": "one decoder block at a time on the accelerator, the rest on the host; on a CPU both are one memory",
     "estimated": "ASVD's search estimated from one backward pass",
     "naive": "Algorithm 1 as printed, one sequence at a time; ASVD's search as published, every candidate decomposed "
     "and evaluated anew",
@@ -81,8 +81,8 @@ def _notes(table: pd.DataFrame, points: Sequence[ProfilingPoint], extrapolated_t
     if table["extrapolated_time_h"].notna().any():
         notes.append(
             f"Extrapolated to {extrapolated_to}: not measured. The operations of each phase are counted at both sizes "
-            "and the time follows at the rate of this run, on this machine; memory is that of weights and accumulators "
-            "alone, counted."
+            "and the time follows at this run's rate, on this machine; small products are slow: a small run makes it "
+            "too long. Memory is that of weights and accumulators alone, counted."
         )
     absent = [str(method) for method in printed_table(TABLE)["method"] if method not in set(table["method"])]
     if absent:
