@@ -75,7 +75,8 @@ def _panel(panel: Axes, points: pd.DataFrame, styles: Mapping[str, tuple[str, st
         middle = np.exp(np.log(own["seconds"]).mean() - exponent * np.log(own["size"]).mean())
         panel.plot(own["size"], middle * own["size"].astype(float) ** exponent, ls=line, lw=0.9, color=colour)
     sizes = sorted(set(points["size"]))
-    panel.set_xticks(sizes)
+    # of two sizes so close that their labels would overlap, the smaller one's
+    panel.set_xticks([size for size, before in zip(sizes, [0, *sizes], strict=False) if size > 1.1 * before])
     panel.xaxis.set_major_formatter(ScalarFormatter())
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(color="0.88", lw=0.6)
