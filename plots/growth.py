@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from results.atomic import written_whole
+from plots.figure_files import write_figure
 
 COLUMNS = ("cost", "axis", "size", "seconds", "low", "high")
 AXES = {"width": "width (hidden size)", "depth": "depth (blocks)", "tokens": "tokens"}
@@ -87,14 +87,4 @@ def _panel(panel: Axes, points: pd.DataFrame, styles: Mapping[str, tuple[str, st
 
 def write_growth(measured: pd.DataFrame, provenance: Mapping[str, str], out: Path) -> list[Path]:
     """Write ``growth.png`` and ``growth.pdf`` under ``out`` and return the files."""
-    figure = growth(measured, provenance)
-    written = []
-    for suffix in (".png", ".pdf"):
-        path = out / f"growth{suffix}"
-        # no creation date: the same numbers give the same file
-        metadata = {"CreationDate": None} if suffix == ".pdf" else None
-        with written_whole(path) as temporary:
-            figure.savefig(temporary, dpi=150, metadata=metadata)
-        written.append(path)
-    plt.close(figure)
-    return written
+    return write_figure(growth(measured, provenance), out, "growth")

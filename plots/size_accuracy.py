@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.atomic import written_whole
+from plots.figure_files import write_figure
 from results.cells import DENSE, DENSE_SFT
 from results.printed import PRINTED_MODEL, printed_table
 
@@ -132,12 +132,5 @@ def write_size_accuracy(
     written = []
     for letter, benchmark in zip("ab", benchmarks, strict=False):
         figure = size_accuracy(measured, number, benchmark, provenance)
-        for suffix in (".png", ".pdf"):
-            path = out / f"figure{number - 4}{letter}{suffix}"
-            # no creation date: the same numbers give the same file
-            metadata = {"CreationDate": None} if suffix == ".pdf" else None
-            with written_whole(path) as temporary:
-                figure.savefig(temporary, dpi=150, metadata=metadata)
-            written.append(path)
-        plt.close(figure)
+        written += write_figure(figure, out, f"figure{number - 4}{letter}")
     return written

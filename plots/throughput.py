@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from plots.figure_files import write_figure
 from plots.size_accuracy import OTHER_STYLES, STYLES
-from results.atomic import written_whole
 from results.cells import DENSE
 from results.printed import PRINTED_MODEL, printed_table
 from results.speed import TABLE
@@ -123,12 +123,5 @@ def write_throughput(measured: pd.DataFrame, provenance: Mapping[str, str], out:
     for route in routes:
         figure = throughput(measured, route, provenance)
         stem = "figure8" if len(routes) == 1 else "figure8_" + "_".join(route.split())
-        for suffix in (".png", ".pdf"):
-            path = out / f"{stem}{suffix}"
-            # no creation date: the same numbers give the same file
-            metadata = {"CreationDate": None} if suffix == ".pdf" else None
-            with written_whole(path) as temporary:
-                figure.savefig(temporary, dpi=150, metadata=metadata)
-            written.append(path)
-        plt.close(figure)
+        written += write_figure(figure, out, stem)
     return written
