@@ -6,6 +6,9 @@ from pathlib import Path
 from experiments.errors import UserError
 from experiments.store import checksum
 
+HUB = "hub"
+"""Stands for the hash of a checkpoint that is no directory here."""
+
 
 def named_checkpoints(texts: list[str]) -> dict[str, str]:
     """NAME=PATH arguments by name; a directory that exists is made absolute. Raises UserError for another form."""
@@ -21,12 +24,12 @@ def named_checkpoints(texts: list[str]) -> dict[str, str]:
 
 
 def checkpoint_hash(place: str) -> str:
-    """A hash of a directory's config and weights; "hub" for a name. Raises UserError for a directory without them."""
+    """A hash of a directory's config and weights; HUB for a name. Raises UserError for a directory without them."""
     directory = Path(place)
     if not directory.exists():
         if directory.is_absolute() or place.startswith(".") or place.count("/") > 1:
             raise UserError(f"--external: there is no {place}")
-        return "hub"
+        return HUB
     if not (directory / "config.json").is_file():
         raise UserError(f"--external: {place} is no model: it holds no config.json")
     weights = sorted(directory.glob("*.safetensors"))

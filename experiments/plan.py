@@ -10,7 +10,7 @@ from typing import Any, Literal
 from baselines.registry import METHODS, build_method
 from evals.benchmarks import BENCHMARKS
 from experiments.errors import UserError
-from experiments.external import checkpoint_hash
+from experiments.external import HUB, checkpoint_hash
 from experiments.jobs import Job, with_inputs
 from experiments.settings import ExternalModel, Grid, HubModel, Preset, PublishedData, Table, choose
 from experiments.stages.configs import (
@@ -233,7 +233,9 @@ class _Planner:
         """A checkpoint that the user brought, measured as it is: whatever tuning it has had is its own."""
         if name in {*METHODS, DENSE, DENSE_SFT}:
             raise UserError(f"--external {name}=...: '{name}' is a row of its own already, choose another name")
-        source = ExternalModel(source="external", name=Path(place).name, content=checkpoint_hash(place))
+        content = checkpoint_hash(place)
+        # a directory may lie anywhere; on the hub the owner is part of what tells two models apart
+        source = ExternalModel(source="external", name=place if content == HUB else Path(place).name, content=content)
         model = Job(BASE, BaseConfig(model=source), paths={"checkpoint": place}, label=name)
         cell = PlannedCell(name, 1, self.preset.seed, math.nan, EXTERNAL, None)
         cell.jobs = {EXTERNAL: model, "ppl_before": self._perplexity(model, name), **self._accuracies(model, name)}

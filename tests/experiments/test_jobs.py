@@ -67,6 +67,23 @@ def test_places_stay_out_of_the_identity_and_contents_enter_it(tmp_path: Path) -
     assert data_job(tmp_path / "c", "2").id != here.id
 
 
+def test_an_external_checkpoint_is_told_apart_by_its_owner_or_its_content(tmp_path: Path) -> None:
+    def model(place: Path | str) -> str:
+        plan = planned(methods=("svd",), externals={"mine": str(place)})
+        return plan.cells[-1].jobs["external"].id
+
+    def directory(parent: str, weights: bytes) -> Path:
+        folder = tmp_path / parent / "model"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(weights)
+        return folder
+
+    assert model("one/model") != model("another/model")
+    here = model(directory("here", b"1"))
+    assert here == model(directory("moved", b"1")) != model(directory("changed", b"2"))
+
+
 def test_jobs_survive_the_schedule_file() -> None:
     restored: dict[str, Job] = {}
     for job in planned(seeds=2, eta=0.75).jobs:
