@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import rich.box
+import rich.table
 
 from results.atomic import written_whole
 
@@ -20,6 +22,25 @@ def shown(value: float, spec: str) -> str:
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table; bars and line ends inside a field do not break it."""
     return [_pipe_row(row) for row in (headers, ["---"] * len(headers), *rows)]
+
+
+def terminal_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[str], dim: tuple[str, ...], group: int
+) -> rich.table.Table:
+    """A wide table for a terminal: a word of a header a line, a rule wherever the first ``group`` fields change.
+
+    texts: headers of the columns that are no numbers. dim: beginnings of the headers of what this run did not measure.
+    """
+    view = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in headers:
+        view.add_column(
+            header.replace(" ", "\n"),
+            style="dim" if header.startswith(dim) else None,
+            justify="left" if header in texts else "right",
+        )
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        view.add_row(*row, end_section=following is not None and following[:group] != row[:group])
+    return view
 
 
 def _pipe_row(values: Sequence[str]) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import rich.box
 import rich.table
 
-from results.documents import BLANK, json_rows, json_text, markdown_table, shown, write_files
+from results.documents import BLANK, json_rows, json_text, markdown_table, shown, terminal_table, write_files
 from results.printed import printed_table
 from results.profiling import TABLE, ProfilingPoint, build_profiling_table, conditions_of
 
@@ -140,13 +139,4 @@ def _display(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def render_terminal(table: pd.DataFrame) -> rich.table.Table:
     """The table of `build_profiling_table` for a terminal; what was not measured here is dim."""
     headers, rows = _display(table)
-    view = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for header in headers:
-        view.add_column(
-            header.replace(" ", "\n"),
-            style="dim" if header.startswith(("printed", "extrapolated")) else None,
-            justify="left" if header in ("method", "how") else "right",
-        )
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        view.add_row(*row, end_section=following is not None and following[0] != row[0])
-    return view
+    return terminal_table(headers, rows, ("method", "how"), ("printed", "extrapolated"), group=1)

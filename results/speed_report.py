@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import rich.box
 import rich.table
 from pydantic import BaseModel
 
-from results.documents import BLANK, json_rows, json_text, markdown_table, shown, write_files
+from results.documents import BLANK, json_rows, json_text, markdown_table, shown, terminal_table, write_files
 from results.printed import PRINTED_MODEL, printed_table
 from results.speed import TABLE, SpeedPoint, build_speed_table, conditions_of, memory_line, size_mismatches
 
@@ -183,13 +182,4 @@ def _display(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def render_terminal(table: pd.DataFrame) -> rich.table.Table:
     """The table of `build_speed_table` for a terminal; the printed columns are dim."""
     headers, rows = _display(table)
-    view = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for header in headers:
-        view.add_column(
-            header.replace(" ", "\n"),
-            style="dim" if header.startswith("printed") else None,
-            justify="left" if header in ("route", "method") else "right",
-        )
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        view.add_row(*row, end_section=following is not None and following[:2] != row[:2])
-    return view
+    return terminal_table(headers, rows, ("route", "method"), ("printed",), group=2)
