@@ -88,7 +88,8 @@ def _notes(table: pd.DataFrame, points: Sequence[SpeedPoint]) -> list[str]:
     notes += [f"Limits measured: {b:,.0f} GB/s, {rate or 0:,.2f} TFLOP/s." for b, rate in limits]
     if table["random_weights"].any():
         notes.append(
-            "Random weights: every layer has the same share of its full rank, so that the size is the printed one. "
+            "Random weights: every layer has the same share of its full rank, so that the model has the printed share "
+            "of the dense size, as nearly as whole ranks allow. "
             "Speed does not depend on the values of the weights, but a method gives different ranks to different "
             "layers, which this does not show: methods differ here by their sizes alone."
         )
