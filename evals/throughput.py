@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from evals.machine_limits import MachineLimits, hardware_name, wait_for
 from evals.peak_memory import MemoryKind, peak_memory, reset_peak
 from impact.compression import parameter_count
-from impact.decoding import fuse_for_decoding
+from impact.decoding import fuse_for_decoding, is_factorised
 from impact.static_decoder import Replay, StaticDecoder
 
 Route = Literal["growing", "static", "cuda_graph", "compile"]
@@ -170,7 +170,6 @@ def workload(model: PreTrainedModel, settings: SpeedSettings) -> tuple[Work, Wor
     Of the embedding only a few rows are read, which is not counted, unless its matrix serves as lm_head too. The
     prefill needs logits for each prompt's last token only.
     """
-    config = model.config
     rows, prompt, steps = settings.batch_size, settings.prompt_tokens, settings.new_tokens - 1
     head = model.get_output_embeddings()
     head_matrices = sum(p.numel() for p in head.parameters() if p.dim() == 2)
@@ -182,7 +181,7 @@ def workload(model: PreTrainedModel, settings: SpeedSettings) -> tuple[Work, Wor
 
     cache = _cache_bytes(model)
     # scores and weighted sum, a multiplication and an addition each, for a query against one key
-    attention = 4 * config.num_hidden_layers * config.num_attention_heads * _head_size(model)
+    attention = 4 * _query_channels(model)
     keys = sum(range(prompt + 1, prompt + steps + 1))  # over all decoding steps
     prefill = Work(
         weights + rows * prompt * cache,
@@ -192,15 +191,18 @@ def workload(model: PreTrainedModel, settings: SpeedSettings) -> tuple[Work, Wor
     return prefill, decode
 
 
-def _head_size(model: PreTrainedModel) -> int:
-    config = model.config
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+def _query_channels(model: PreTrainedModel) -> int:
+    """Of all layers together; a pruned layer has fewer than the config says."""
+    outputs: list[Any] = [module.o_proj for module in model.modules() if hasattr(module, "o_proj")]
+    return sum((layer.down if is_factorised(layer) else layer).in_features for layer in outputs)
 
 
 def _cache_bytes(model: PreTrainedModel) -> int:
     """Keys and values of one token, in bytes."""
     config = model.config
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * _head_size(model) * model.dtype.itemsize
+    # each head of keys serves as many of queries, pruned or not
+    channels = _query_channels(model) * config.num_key_value_heads // config.num_attention_heads
+    return 2 * channels * model.dtype.itemsize
 
 
 Generate = Callable[[torch.Tensor], tuple[float, float]]

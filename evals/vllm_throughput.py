@@ -121,7 +121,9 @@ def stored_parameters(checkpoint: Path) -> int:
 def _cache_bytes(config: Any) -> int:
     """Keys and values of one token, in numbers."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * head
+    pruned, full = getattr(config, "impact_pruned", None) or {}, {"out_features": config.num_key_value_heads * head}
+    keys = [pruned.get(f"model.layers.{i}.self_attn.k_proj", full) for i in range(config.num_hidden_layers)]
+    return 2 * sum(key["out_features"] for key in keys)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from experiments.store import Store
 PRELOADED = [
     "torch",
     "transformers",
+    "baselines.quantization",
     "datasets",
     "evals.generate",
     "experiments.stages.train",

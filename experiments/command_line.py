@@ -6,17 +6,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
 from experiments.errors import UserError
-from experiments.settings import Preset, choose, known, load_preset, load_table
+from experiments.settings import Preset, choose, known, load_preset, load_quantized_table, load_table
 
 if TYPE_CHECKING:
     from experiments.jobs import Job
-    from experiments.plan import Plan
+    from experiments.plan import Plan, Selection
     from experiments.store import Store
 
 
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def targets() -> dict[str, str]:
     """Every table and figure -> the table whose measurements it needs."""
     found = {**{name: name for name in MEASUREMENTS}, "figure8": "table14"}
+    for name in known("quantized_tables"):
+        if figure := load_quantized_table(name).figure:
+            found[f"figure{figure}"] = name
     for name in known("tables"):
         found[name] = name
         found |= dict.fromkeys(load_table(name).figures, name)
@@ -92,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("targets", nargs="+", metavar="TARGET", help="a table or figure, 'all', or a command")
     add("--preset", default="tiny", help="size of the experiment: " + ", ".join(known("presets")) + " (default: tiny)")
     add("--methods", type=_names, help="only these methods, comma-separated")
+    add("--models", type=_names, help="table3: only these models, 7b or 13b")
     add("--rows", type=_numbers, help="only these rows of the table, comma-separated")
     add("--seeds", type=int, default=1, help="repeat the second SFT with this many seeds (default: 1)")
     add("--from", dest="source", choices=("runs", "paper"), default="runs", help="table10-13: from the printed numbers")
@@ -179,18 +184,28 @@ def _list() -> None:
         table = load_table(name)
         console.print(f"{name}, {', '.join(table.figures)}: {table.title}; methods {', '.join(table.grids)}")
         console.print(f"table{table.derived}: size reductions at the same accuracy, from {name}")
+    console.print("gauge: what balanced factors change in 8 bits, a table of our own")
     console.print("table5: time and memory of profiling, ours and Algorithm 1 as printed, of random weights")
     console.print("table14, figure8: throughput and memory of Table 6's models, or of --random-weights")
     console.print("claims: every numeric claim of the paper, on its printed tables and on the measured ones")
+    for name in known("quantized_tables"):
+        quantized = load_quantized_table(name)
+        console.print(f"{name}{f', figure{quantized.figure}' if quantized.figure else ''}: {quantized.title}")
     for name in known("presets"):
         console.print(f"--preset {name}: {load_preset(name).about}")
 
 
 def _planned(options: argparse.Namespace, table: str) -> "Plan":
-    from experiments.external import named_checkpoints
-    from experiments.plan import Selection, plan_table
+    from experiments.plan import plan_table
 
-    selection = Selection(
+    return plan_table(load_table(table), load_preset(options.preset), _selection(options))
+
+
+def _selection(options: argparse.Namespace) -> "Selection":
+    from experiments.external import named_checkpoints
+    from experiments.plan import Selection
+
+    return Selection(
         options.methods,
         options.rows,
         options.seeds,
@@ -199,8 +214,8 @@ def _planned(options: argparse.Namespace, table: str) -> "Plan":
         options.model_dir,
         not options.unsafe_local_execution,
         named_checkpoints(options.external),
+        options.models,
     )
-    return plan_table(load_table(table), load_preset(options.preset), selection)
 
 
 def _from_paper(options: argparse.Namespace, chosen: Sequence[str]) -> None:
@@ -251,6 +266,29 @@ def _speed(options: argparse.Namespace) -> "Measurement":
     preset = _under_load(load_preset(options.preset), options)
     models = None if options.random_weights else _planned(options, "table6")
     return plan_speed(preset, models, options.rows, options.methods)
+
+
+def _quantization(name: str) -> Callable[[argparse.Namespace], "Measurement"]:
+    """Plans Table 1, 2 or 3."""
+
+    def planned(options: argparse.Namespace) -> "Measurement":
+        from experiments.quantization import plan_quantization
+
+        table = load_quantized_table(name)
+        drawn = bool({"all", f"figure{table.figure}"} & {*options.targets})
+        selection = _selection(options)
+        if table.four_bit and name not in options.targets:  # --methods speaks of other tables' methods
+            selection = replace(selection, methods=None)
+        return plan_quantization(table, load_preset(options.preset), selection, drawn)
+
+    return planned
+
+
+def _gauge(options: argparse.Namespace) -> "Measurement":
+    """Table 1's IMPACT models by scheme and gauge."""
+    from experiments.gauge import plan_gauge
+
+    return plan_gauge(load_preset(options.preset), _selection(options))
 
 
 def _profiling_cost(options: argparse.Namespace) -> "Measurement":
@@ -386,7 +424,12 @@ def _collect_garbage(options: argparse.Namespace) -> None:
         collect(store, [ROOT / "results", *([options.results] if options.results else [])], options.dry_run, console)
 
 
-MEASUREMENTS: dict[str, Callable[[argparse.Namespace], "Measurement"]] = {"table5": _profiling_cost, "table14": _speed}
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], "Measurement"]] = {
+    **{name: _quantization(name) for name in known("quantized_tables")},
+    "gauge": _gauge,
+    "table5": _profiling_cost,
+    "table14": _speed,
+}
 """Tables that are no grid of accuracies, each with what plans it."""
 
 

@@ -10,6 +10,7 @@ from experiments.report import about
 from experiments.store import Store
 from results import claims_report, reduction_report
 from results.claims import claims
+from results.quantization import quantized_cells_of
 from results.size_reduction import ReductionTable, reductions_from_cells, reductions_from_paper
 from results.table import measured_cells_of
 
@@ -47,8 +48,9 @@ def _show(table: ReductionTable, source: str, out: Path, console: Console) -> No
 def publish_claims(measured: Path, out: Path, command: str, console: Console) -> None:
     """The paper's claims, judged on its printed tables and on those measured ones that lie in a folder."""
     tables = measured_cells_of(measured)
-    found = claims(tables)
-    names = ", ".join(f"Table {number}" for number in sorted(tables)) or "none"
+    quantized = quantized_cells_of(measured)
+    found = claims(tables, [cell for cells in quantized.values() for cell in cells])
+    names = ", ".join(f"Table {number}" for number in sorted({*tables, *quantized})) or "none"
     claims_report.write_claims(found, {"command": command, "measured tables": f"{names} of {measured.name}"}, out)
     console.print(claims_report.render_terminal(found))
     console.print(f"measured tables: {names} (in {measured})", markup=False)

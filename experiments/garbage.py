@@ -11,15 +11,16 @@ from experiments.store import PROVENANCE, Store
 
 
 def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Console) -> None:
-    """Removes every output that no tableN.json under `results` was measured from, directly or through inputs."""
+    """Removes every output that no table in JSON under `results` was measured from, directly or through inputs."""
     outputs = {path.parent.name: path.parent for path in store.root.glob(f"*/*/{PROVENANCE}")}
     reached: set[str] = set()
     waiting = [
         key.split("/")[1]
         for folder in results
-        for path in folder.glob("**/table*.json")
+        for path in (*folder.glob("**/table*.json"), *folder.glob("**/gauge.json"))
         for measured in [json.loads(path.read_text())]
-        for place in (*measured.get("cells", ()), *measured.get("points", ()))  # of accuracy, of speed, or neither
+        for kind in ("cells", "quantized_cells", "points")
+        for place in measured.get(kind, ())
         for key in place["runs"].values()
     ]
     while waiting:

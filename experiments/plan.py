@@ -1,7 +1,7 @@
 """From a preset and a table to jobs: the cells of the grid and everything that they depend on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +49,7 @@ class Selection:
     """What the user asked for beyond preset and table; None leaves the preset's choice.
 
     isolated: whether generated programs run in isolation, or the user gave that up. externals: name -> directory or
-    hub name of a checkpoint that stands as a row of its own.
+    hub name of a checkpoint that stands as a row of its own. models: of those that Table 3 has.
     """
 
     methods: tuple[str, ...] | None = None
@@ -60,6 +60,7 @@ class Selection:
     model_dir: Path | None = None
     isolated: bool = True
     externals: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -97,11 +98,11 @@ class Plan:
 
 def plan_table(table: Table, preset: Preset, selection: Selection) -> Plan:
     """Declares every job of a table. Raises UserError for an unknown method, row or unusable setting."""
-    return _Planner(table, preset, selection).plan()
+    return Planner(table, preset, selection).plan()
 
 
-class _Planner:
-    """Builds the jobs; one method for each part of the pipeline."""
+class Planner:
+    """Builds the jobs of a table's cells; one method for each part of the pipeline."""
 
     def __init__(self, table: Table, preset: Preset, selection: Selection) -> None:
         self.table, self.preset, self.selection = table, preset, selection
@@ -110,14 +111,13 @@ class _Planner:
             raise UserError(f"the preset {preset.name} has no model '{table.model}', which table {table.number} needs")
         self.data = self._data()
         self.dense = self._dense()
-        self.methods = [
-            choose(name, table.grids, "method") for name in selection.methods or preset.methods or tuple(table.grids)
-        ]
 
     def plan(self) -> Plan:
-        cells = [*self._dense_cells()]
-        for method in self.methods:
-            cells += self._method_cells(method, self._grid(method))
+        """All cells of the table that the user asked for, or else the preset."""
+        methods = self.selection.methods or self.preset.methods or tuple(self.table.grids)
+        cells = [self.dense_cell(), *self._control_cells()]
+        for method in [choose(name, self.table.grids, "method") for name in methods]:
+            cells += self.method_cells(method, self.selection.rows or self.preset.rows)
         cells += [self._external_cell(name, place) for name, place in self.selection.externals.items()]
         return Plan(self.table, self.preset, cells, self.data)
 
@@ -166,8 +166,10 @@ class _Planner:
             raise UserError(f"{method}: {error}") from error
         return grid.model_copy(update={"settings": settings})
 
-    def _method_cells(self, method: str, grid: Grid) -> list[PlannedCell]:
-        rows = self.selection.rows or self.preset.rows or tuple(grid.values)
+    def method_cells(self, method: str, rows: Sequence[int] | None) -> list[PlannedCell]:
+        """A method at rows of its grid, None for all of them; a row for each seed."""
+        grid = self._grid(method)
+        rows = rows or tuple(grid.values)
         for row in rows:
             if row not in grid.values:
                 rows_there = ", ".join(str(there) for there in grid.values)
@@ -178,7 +180,7 @@ class _Planner:
             percent = grid.values[row] * (1 if grid.rule == "nuclear_norm" else 100)
             config = CompressConfig(method=method, settings=grid.settings, rule=grid.rule, value=grid.values[row])
             compressed = Job(COMPRESS, config, shared, label=f"{method} row {row}")
-            for seed in self._seeds():
+            for seed in self.seeds():
                 cell = PlannedCell(method, row, seed, percent, grid.rule, grid.settings.get("eta"))
                 cell.jobs = {"compress": compressed, **self._measured_twice(compressed, compressed.label, seed)}
                 cells.append(cell)
@@ -216,18 +218,22 @@ class _Planner:
             inputs["sensitivity"] = Job(SCORE, config, {**inputs, "data": self.data}, label=method)
         return inputs
 
-    def _dense_cells(self) -> list[PlannedCell]:
-        """The fine-tuned model, and the control: the same model with the second SFT that the others get."""
+    def dense_cell(self) -> PlannedCell:
+        """The fine-tuned model."""
         dense = PlannedCell(DENSE, 0, self.preset.seed, 100, "none", None)
-        dense.jobs = {"dense": self.dense, "ppl_before": self._perplexity(self.dense, DENSE)} | self._accuracies(
+        dense.jobs = {"dense": self.dense, "ppl_before": self.perplexity(self.dense, DENSE)} | self.accuracies(
             self.dense, DENSE
         )
+        return dense
+
+    def _control_cells(self) -> list[PlannedCell]:
+        """The fine-tuned model with the second SFT that the compressed ones get."""
         controls = []
-        for seed in self._seeds():
+        for seed in self.seeds():
             control = PlannedCell(DENSE_SFT, 0, seed, 100, "none", None)
             control.jobs = {"dense": self.dense, **self._measured_twice(self.dense, DENSE_SFT, seed)}
             controls.append(control)
-        return [dense, *controls]
+        return controls
 
     def _external_cell(self, name: str, place: str) -> PlannedCell:
         """A checkpoint that the user brought, measured as it is: whatever tuning it has had is its own."""
@@ -238,7 +244,7 @@ class _Planner:
         source = ExternalModel(source="external", name=place if content == HUB else Path(place).name, content=content)
         model = Job(BASE, BaseConfig(model=source), paths={"checkpoint": place}, label=name)
         cell = PlannedCell(name, 1, self.preset.seed, math.nan, EXTERNAL, None)
-        cell.jobs = {EXTERNAL: model, "ppl_before": self._perplexity(model, name), **self._accuracies(model, name)}
+        cell.jobs = {EXTERNAL: model, "ppl_before": self.perplexity(model, name), **self.accuracies(model, name)}
         return cell
 
     def _measured_twice(self, model: Job, label: str, seed: int) -> dict[str, Job]:
@@ -249,26 +255,27 @@ class _Planner:
             label = f"{label} seed {seed}"
         tuned = Job(SFT, config, {"model": model, "data": self.data}, label=label)
         return {
-            "ppl_before": self._perplexity(model, f"{label} before SFT"),
+            "ppl_before": self.perplexity(model, f"{label} before SFT"),
             "sft": tuned,
-            "ppl_after": self._perplexity(tuned, label),
-            **self._accuracies(tuned, label),
+            "ppl_after": self.perplexity(tuned, label),
+            **self.accuracies(tuned, label),
         }
 
-    def _perplexity(self, model: Job, label: str) -> Job:
+    def perplexity(self, model: Job, label: str) -> Job:
+        """The model's perplexity on held-out responses."""
         config = PerplexityConfig(
             perplexity=self.preset.perplexity, precision=self.preset.hardware.precision, attention=self.attention
         )
         return Job(PERPLEXITY, config, {"model": model, "data": self.data}, label=label)
 
-    def _accuracies(self, model: Job, label: str) -> dict[str, Job]:
+    def accuracies(self, model: Job, label: str) -> dict[str, Job]:
+        """ "accuracy BENCHMARK" -> the verdicts on the model's completions."""
         return {
             f"accuracy {benchmark}": self._accuracy(model, benchmark, f"{label} on {benchmark}")
             for benchmark in self.table.benchmarks
         }
 
     def _accuracy(self, model: Job, benchmark: str, label: str) -> Job:
-        """The verdicts on a model's completions."""
         evaluation = EvaluateConfig(
             benchmark=benchmark,
             evaluation=self.preset.evaluation[benchmark],
@@ -282,7 +289,8 @@ class _Planner:
         judging = JudgeConfig(benchmark=benchmark, isolation=isolation)
         return Job(JUDGE, judging, {"generations": completions, "data": self.data}, label=label)
 
-    def _seeds(self) -> range:
+    def seeds(self) -> range:
+        """Those of the second SFT."""
         return range(self.preset.seed, self.preset.seed + self.selection.seeds)
 
 

@@ -1,5 +1,6 @@
 """Writing a table and its figures from finished jobs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.plan import Plan, measured_cells
-from experiments.settings import GeneratedData, HubModel, InitialisedModel, WheelModel
+from experiments.settings import Domain, GeneratedData, HubModel, InitialisedModel, Preset, WheelModel
 from experiments.store import Store
 from plots.size_accuracy import write_size_accuracy
 from results.table import render_terminal, write_table
+from results.verdicts import Verdict
 
 OUTCOME_STYLES = {"holds": "green", "does not hold": "red", "cannot be told apart": "yellow", "not measured": "dim"}
 
@@ -26,20 +28,25 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
     heading = f"Table {plan.table.number}, measured at preset {plan.preset.name} on {described['model']};"
     console.print(f"{heading} printed: the paper's numbers for its own model", markup=False)
     console.print(render_terminal(table))
-    for verdict in verdicts:
-        line = Text(f"{verdict.verdict}: ", style=OUTCOME_STYLES[verdict.verdict])
-        console.print(line.append(f"{verdict.statement} ({verdict.section}) {verdict.explanation}", style="default"))
+    show_verdicts(verdicts, console)
     names = [f"table{plan.table.number}.{{csv,md,json}}", *sorted({path.stem + ".{png,pdf}" for path in figures})]
     console.print(f"written to {out}: {', '.join(names)}", markup=False)
     return [*(out / f"table{plan.table.number}.{kind}" for kind in ("csv", "md", "json")), *figures]
+
+
+def show_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
+    """A line a verdict, its outcome in colour."""
+    for verdict in verdicts:
+        line = Text(f"{verdict.verdict}: ", style=OUTCOME_STYLES[verdict.verdict])
+        console.print(line.append(f"{verdict.statement} ({verdict.section}) {verdict.explanation}", style="default"))
 
 
 def about(plan: Plan, provenance: dict[str, dict[str, Any]], command: str) -> dict[str, str]:
     """What every accuracy table says of where its numbers come from."""
     return {
         "preset": plan.preset.name,
-        "model": model_name(plan),
-        "problems": "generated" if _generated(plan) else "published",
+        "model": model_name(plan.preset, plan.table.model),
+        "problems": problems(plan.preset, plan.table.domain),
         **about_runs(provenance, command),
     }
 
@@ -63,13 +70,14 @@ def about_runs(provenance: dict[str, dict[str, Any]], command: str) -> dict[str,
     }
 
 
-def _generated(plan: Plan) -> bool:
-    return isinstance(plan.preset.data[plan.table.domain], GeneratedData)
+def problems(preset: Preset, domain: Domain) -> str:
+    """Where a preset's problems are from: "generated" or "published"."""
+    return "generated" if isinstance(preset.data[domain], GeneratedData) else "published"
 
 
-def model_name(plan: Plan) -> str:
-    """What a person calls the plan's dense model."""
-    source = plan.preset.models[plan.table.model]
+def model_name(preset: Preset, model: str) -> str:
+    """What a person calls one of a preset's dense models."""
+    source = preset.models[model]
     if isinstance(source, InitialisedModel):
         return f"a Llama of width {source.hidden_size} and {source.layers} layers, trained from scratch"
     if isinstance(source, WheelModel):
@@ -78,13 +86,18 @@ def model_name(plan: Plan) -> str:
     return source.repository
 
 
+def generated_note(preset: Preset, domain: Domain, benchmarks: Sequence[str]) -> list[str]:
+    """What is to be said where the problems are not the published ones."""
+    if problems(preset, domain) == "published":
+        return []
+    return [
+        f"The problems are generated in the format of {' and '.join(benchmarks)}; they are not those sets, and their "
+        "numbers compare with each other only."
+    ]
+
+
 def _notes(plan: Plan, provenance: dict[str, dict[str, Any]]) -> list[str]:
-    notes = []
-    if _generated(plan):
-        notes.append(
-            f"The problems are generated in the format of {' and '.join(plan.table.benchmarks)}; they are not those "
-            "sets, and their numbers compare with each other only."
-        )
+    notes = generated_note(plan.preset, plan.table.domain, plan.table.benchmarks)
     if plan.preset.values:
         notes.append(
             "This preset's rows keep more than the paper's rows of the same number (column keep): a small model has "

@@ -17,6 +17,8 @@ Domain = Literal["mathematics", "code"]
 Route = Literal["growing", "static", "cuda_graph", "compile"]
 Implementation = Literal["ours", "streamed", "estimated", "naive"]
 VllmRoute = Literal["native", "transformers"]
+Scheme = Literal["llm.int8", "int8 weight-only", "nf4"]
+Gauge = Literal["as trained", "balanced"]
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -117,7 +119,7 @@ class Training(Settings):
     micro_batch_size: int
     epochs: float
     max_steps: int | None = None
-    schedule: Literal["cosine", "warmup_stable_decay"]
+    schedule: Literal["cosine", "warmup_stable_decay", "constant_with_warmup"]
     warmup_ratio: float
     decay_ratio: float = 0.0
     weight_decay: float = 0.0
@@ -128,6 +130,28 @@ class Training(Settings):
     rows: int | None = None
     processes: int = 1
     sharded: bool = False
+
+
+class QLora(Settings):
+    """QLoRA: a LoRA adapter trained on 4-bit weights, in every Linear but lm_head.
+
+    start: whose weights are quantized, those that fine-tuning starts from, as published, or those that it has made.
+    """
+
+    start: Literal["base", "finetuned"]
+    rank: int
+    alpha: int
+    dropout: float
+    max_grad_norm: float
+    training: Training
+
+
+class Quantization(Settings):
+    """Tables 1 to 3. eight_bit: how 8-bit products are computed. gauge: of the factors when they are quantized."""
+
+    eight_bit: Literal["llm.int8", "int8 weight-only"]
+    gauge: Gauge
+    qlora: QLora
 
 
 class Calibration(Settings):
@@ -247,6 +271,7 @@ class Preset(Settings):
     search: Search
     speed: Speed
     profiling_cost: ProfilingCost
+    quantization: Quantization
     hardware: Hardware
 
 
@@ -280,6 +305,24 @@ class Table(Settings):
     grids: dict[str, Grid]
 
 
+class QuantizedTable(Settings):
+    """A table of the paper that quantizes models: those of accuracy tables after the second SFT, and pruned ones.
+
+    tables: the accuracy tables whose models are quantized. rows: method -> row here -> row there. grids: of methods
+    that the accuracy tables don't have. four_bit: whether the dense models are quantized to 4 bits and trained with
+    QLoRA; otherwise everything is quantized to 8 bits. figure: drawn from it and the table `beside`.
+    """
+
+    number: int
+    title: str
+    tables: tuple[str, ...]
+    rows: dict[str, dict[int, int]] = {}
+    grids: dict[str, Grid] = {}
+    four_bit: bool = False
+    figure: int | None = None
+    beside: str | None = None
+
+
 def load_preset(name: str) -> Preset:
     """The preset of experiments/presets/<name>.toml."""
     return _load(HERE / "presets", name, "preset", Preset)
@@ -288,6 +331,11 @@ def load_preset(name: str) -> Preset:
 def load_table(name: str) -> Table:
     """The table of experiments/tables/<name>.toml."""
     return _load(HERE / "tables", name, "table", Table)
+
+
+def load_quantized_table(name: str) -> QuantizedTable:
+    """The table of experiments/quantized_tables/<name>.toml."""
+    return _load(HERE / "quantized_tables", name, "table", QuantizedTable)
 
 
 def known(folder: str) -> list[str]:

@@ -62,7 +62,9 @@ class SpeedPlan:
         ]
         shape = self.preset.speed.shape
         model = f"random weights in the shape of a Llama of width {shape.hidden_size} and {shape.layers} layers"
-        described = {"preset": self.preset.name, "model": model_name(self.models) if self.models else model}
+        if self.models:
+            model = model_name(self.preset, self.models.table.model)
+        described = {"preset": self.preset.name, "model": model}
         described |= about_runs(provenance, command)
         table = write_speed_table(points, described, out)
         figures = write_throughput(table, described, out)

@@ -22,7 +22,9 @@ def save_model(model: nn.Module, directory: Path, state: dict[str, Tensor] | Non
     ranks = {
         name: module.down.out_features for name, module in model.named_modules() if isinstance(module, FactorisedLinear)
     }
-    layers = {kind: found for kind, found in (("factorised", ranks), ("pruned", _pruned(model))) if found}
+    with torch.device("meta"), no_init_weights():
+        dense = AutoModelForCausalLM.from_config(model.config)
+    layers = {kind: found for kind, found in (("factorised", ranks), ("pruned", pruned_layers(model, dense))) if found}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / RANKS_FILE).unlink(missing_ok=True)
     if layers:
@@ -71,10 +73,8 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
     return model.eval()
 
 
-def _pruned(model: nn.Module) -> dict[str, dict[str, int]]:
-    """How nn.Linear is to be called for each Linear that is not the one that the config alone would make."""
-    with torch.device("meta"), no_init_weights():
-        dense = AutoModelForCausalLM.from_config(model.config)
+def pruned_layers(model: nn.Module, dense: nn.Module) -> dict[str, dict[str, int]]:
+    """How nn.Linear is to be called for each Linear whose widths or bias are not those that it has in `dense`."""
     modules = dict(model.named_modules())
     pruned = {}
     for name, linear in dense.named_modules():

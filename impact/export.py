@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from impact import modeling_impact
+from impact.checkpoint import pruned_layers
 from impact.factorisation import FactorisedLinear
 from impact.modeling_impact import CLASSES, CheckpointError
 
@@ -72,11 +73,13 @@ def as_pretrained(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, FactorisedLinear | modeling_impact.FactorisedLinear)
     }
     with torch.device("meta"):
+        values["impact_pruned"] = None
+        values["impact_pruned"] = pruned_layers(model, model_class(config_class(**values))) or None
         exported: Any = model_class(config_class(**values))
     try:
         exported.load_state_dict(model.state_dict(), assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"a layer is neither dense nor factorised: {shorten(str(error), 300)}") from None
+        raise CheckpointError(f"a layer is neither dense, factorised nor pruned: {shorten(str(error), 300)}") from None
     exported.tie_weights()
     exported.generation_config = model.generation_config
     return exported

@@ -1,8 +1,9 @@
 """Compressed Llama, Mistral and Qwen2 models as transformers knows models.
 
-A Linear is replaced by `down` and `up`, y = up(down(x)), of the rank that config.impact_ranks gives its name; layers
-without an entry are dense. This file is copied into every checkpoint and must go on importing torch and transformers
-alone: with trust_remote_code it is all that a process knows of this project.
+A Linear is replaced by `down` and `up`, y = up(down(x)), of the rank that config.impact_ranks gives its name, or by a
+Linear of the widths that config.impact_pruned gives it; layers without an entry are as the other settings make them.
+This file is copied into every checkpoint and must go on importing torch and transformers alone: with trust_remote_code
+it is all that a process knows of this project.
 """
 
 import json
@@ -33,6 +34,9 @@ BASE = "model."
 
 _HEAD = [r"^lm_head\."]
 _PICKLED = ("pytorch_model*.bin", "model*.bin", "*.pth", "model*.pt", "*.pkl", "*.ckpt")
+# Linears that read the residual stream, and those that write to it: pruning narrows the other side of them.
+_READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+_WRITERS = ("o_proj", "down_proj")
 
 
 class CheckpointError(ValueError):
@@ -55,11 +59,14 @@ class FactorisedLinear(nn.Module):
 
 
 class ImpactLlamaConfig(LlamaConfig):
-    """impact_ranks: name of a Linear in the causal model -> its rank. impact_recipe: how the ranks came about."""
+    """impact_ranks: name of a Linear in the causal model -> its rank. impact_pruned: name of a pruned one -> its
+    in_features, out_features and bias. impact_recipe: how they came about.
+    """
 
     model_type = "impact_llama"
     base_model_tp_plan = None  # the dense plan would shard the wrong tensors
     impact_ranks: dict | None = None
+    impact_pruned: dict | None = None
     impact_recipe: dict | None = None
 
 
@@ -69,6 +76,7 @@ class ImpactMistralConfig(MistralConfig):
     model_type = "impact_mistral"
     base_model_tp_plan = None
     impact_ranks: dict | None = None
+    impact_pruned: dict | None = None
     impact_recipe: dict | None = None
 
 
@@ -78,11 +86,12 @@ class ImpactQwen2Config(Qwen2Config):
     model_type = "impact_qwen2"
     base_model_tp_plan = None
     impact_ranks: dict | None = None
+    impact_pruned: dict | None = None
     impact_recipe: dict | None = None
 
 
 class FactorisedModel:
-    """What a transformers model class needs on top to be built, loaded and saved with factorised layers.
+    """What a transformers model class needs on top to be built, loaded and saved with factorised and pruned layers.
 
     is_base: the model without lm_head, whose tensors have no `model.` before their names.
     """
@@ -92,7 +101,7 @@ class FactorisedModel:
 
     def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
-        _factorise(self, config)  # type: ignore[arg-type]
+        _replace_layers(self, config)  # type: ignore[arg-type]
         self.post_init()  # type: ignore[attr-defined]  # once more, for the new layers
         if config._attn_implementation == "vllm":
             _fit_to_vllm(self, config)
@@ -124,6 +133,7 @@ class FactorisedModel:
         ):
             if names:
                 raise CheckpointError(f"{where}: beside its config.json the checkpoint {what} {_some(names)}")
+        _settle_quantised(model, where)
         return (model, info) if wants_info else model
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
@@ -138,7 +148,21 @@ class FactorisedModel:
         # Written anew: a model from the hub carries its repository's name in it, and transformers itself would write
         # only the one class that it was loaded through, where vLLM asks for AutoModel.
         config.auto_map = auto_map(type(config))
+        if getattr(self, "hf_quantizer", None) is not None:
+            # transformers would turn quantised weights back into what it read them from, which it has no way for
+            kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+
+    def _get_static_cache_init_shape(self) -> Any:
+        # The config's number of heads is not that of pruned layers; a cache learns theirs when it is first used.
+        if self.config.impact_pruned:  # type: ignore[attr-defined]
+            return None
+        return super()._get_static_cache_init_shape()  # type: ignore[misc]
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        if self.config.impact_pruned:  # type: ignore[attr-defined]
+            raise CheckpointError("continuous batching has one number of heads for all layers, a pruned model has not")
+        return super().init_continuous_batching(*args, **kwargs)  # type: ignore[misc]
 
     def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         head = self.get_output_embeddings()  # type: ignore[attr-defined]
@@ -198,30 +222,135 @@ def auto_map(config_class: type[PretrainedConfig]) -> dict[str, str]:
     return {auto: f"modeling_impact.{cls.__name__}" for auto, cls in zip(names, classes, strict=True)}
 
 
-def _factorise(model: nn.Module, config: PretrainedConfig) -> None:
-    """Puts an uninitialised pair of factors in the place of each Linear that has a rank."""
-    ranks = config.impact_ranks or {}
-    if not isinstance(ranks, dict):
-        raise CheckpointError(f"impact_ranks must map names of layers to ranks, not be a {type(ranks).__name__}")
+def _replace_layers(model: nn.Module, config: PretrainedConfig) -> None:
+    """Puts uninitialised factors in the place of each Linear that has a rank, and narrower ones in that of pruned."""
+    ranks, pruned = config.impact_ranks or {}, config.impact_pruned or {}
+    settings = (("impact_ranks", ranks, _factors), ("impact_pruned", pruned, _narrowed))
+    for setting, layers, _ in settings:
+        if not isinstance(layers, dict):
+            kind = type(layers).__name__
+            raise CheckpointError(f"{setting} must map names of layers to their shapes, not be a {kind}")
     if config.tie_word_embeddings and "lm_head" in ranks:
         raise CheckpointError("config.json ties lm_head to the embedding and factorises it: it can't be both")
-    for name, rank in ranks.items():
-        if model.is_base:
-            if not name.startswith(BASE):
-                continue
-            name = name.removeprefix(BASE)
-        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-            raise CheckpointError(f"impact_ranks gives {name} the rank {rank!r}: a rank is a number of at least 1")
-        parent, _, child = name.rpartition(".")
-        try:
-            dense = model.get_submodule(name)
-        except AttributeError:
-            raise CheckpointError(f"impact_ranks names {name}, which this architecture and size do not have") from None
-        if not isinstance(dense, nn.Linear):
-            raise CheckpointError(f"impact_ranks names {name}, which is a {type(dense).__name__} and no Linear")
-        factory = {"device": dense.weight.device, "dtype": dense.weight.dtype}
-        pair = FactorisedLinear(dense.in_features, rank, dense.out_features, **factory)
-        setattr(model.get_submodule(parent), child, pair)
+    if both := ranks.keys() & pruned.keys():
+        raise CheckpointError(f"config.json both factorises and prunes {_some(both)}: a layer is one or the other")
+    for setting, layers, replacement in settings:
+        for name, shape in layers.items():
+            if model.is_base:
+                if not name.startswith(BASE):
+                    continue
+                name = name.removeprefix(BASE)
+            try:
+                dense = model.get_submodule(name)
+            except AttributeError:
+                raise CheckpointError(f"{setting} names {name}, which this architecture and size do not have") from None
+            if not isinstance(dense, nn.Linear):
+                raise CheckpointError(f"{setting} names {name}, which is a {type(dense).__name__} and no Linear")
+            factory = {"device": dense.weight.device, "dtype": dense.weight.dtype}
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, replacement(name, shape, dense, factory))
+    if pruned:
+        for name, module in model.named_modules():
+            _check_widths(name, module)
+
+
+def _factors(name: str, rank: Any, dense: nn.Linear, factory: dict[str, Any]) -> nn.Module:
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise CheckpointError(f"impact_ranks gives {name} the rank {rank!r}: a rank is a number of at least 1")
+    return FactorisedLinear(dense.in_features, rank, dense.out_features, **factory)
+
+
+def _narrowed(name: str, shape: Any, dense: nn.Linear, factory: dict[str, Any]) -> nn.Module:
+    child = name.rpartition(".")[2]
+    if child not in _READERS + _WRITERS:
+        raise CheckpointError(f"impact_pruned names {name}: only layers of attention blocks and MLPs can be pruned")
+    narrow, whole = ("out_features", "in_features") if child in _READERS else ("in_features", "out_features")
+    most, residual = getattr(dense, narrow), getattr(dense, whole)
+    valid = isinstance(shape, dict) and shape.keys() == {narrow, whole, "bias"}
+    valid = valid and [type(shape[key]) for key in (narrow, whole, "bias")] == [int, int, bool]
+    if not (valid and 1 <= shape[narrow] <= most and shape[whole] == residual):
+        raise CheckpointError(
+            f"impact_pruned gives {name} {shape!r}: it needs {narrow} from 1 to {most}, {whole} {residual} and a bias "
+            "of true or false"
+        )
+    return nn.Linear(**shape, **factory)
+
+
+def _check_widths(name: str, block: Any) -> None:
+    """Raises CheckpointError if this is an attention block or an MLP whose layers don't fit each other."""
+    widths = {child: _width(layer, child) for child, layer in block.named_children() if child in _READERS + _WRITERS}
+    if "down_proj" in widths:
+        fit, rule = len(set(widths.values())) == 1, "they must be equal"
+    elif "o_proj" in widths:
+        # pruned heads of keys take all heads of queries along that they serve: num_key_value_groups stays
+        k, groups, head = widths["k_proj"], block.num_key_value_groups, block.head_dim
+        fit = k % head == 0 and widths == {"q_proj": k * groups, "k_proj": k, "v_proj": k, "o_proj": k * groups}
+        rule = f"a head has {head}, and {groups} of q_proj and o_proj share one of k_proj and v_proj"
+    else:
+        return
+    if not fit:
+        found = ", ".join(f"{child} {width}" for child, width in widths.items())
+        raise CheckpointError(f"impact_pruned leaves {name} with these channels: {found}; {rule}")
+
+
+def _width(layer: Any, child: str) -> int:
+    """The number of channels on the side that is not the residual stream's."""
+    first, last = (layer.down, layer.up) if isinstance(layer, FactorisedLinear) else (layer, layer)
+    return int(last.out_features if child in _READERS else first.in_features)
+
+
+def _settle_quantised(model: nn.Module, where: Any) -> None:
+    """Checks the weights that bitsandbytes holds, and keeps them from the paths of its that fail for some widths.
+
+    transformers itself loads such a weight as it comes. Raises CheckpointError if one has no scales or another shape
+    than config.json says.
+    """
+    for name, module in model.named_modules():
+        if (kind := type(module).__name__) not in ("Linear8bitLt", "Linear4bit"):
+            continue
+        layer: Any = module
+        # a weight in 4 bits is packed: its scales know its shape
+        packed = kind == "Linear4bit"
+        scales: Any = getattr(layer.weight, "quant_state" if packed else "SCB", None)
+        if scales is None and (packed or layer.weight.dtype == torch.int8):
+            raise CheckpointError(f"{where}: {name} is quantised and has no scales")
+        shape, asked = list((scales if packed else layer.weight).shape), [layer.out_features, layer.in_features]
+        if shape != asked:
+            raise CheckpointError(f"{where}: {name}.weight has the shape {shape}, but by config.json it is {asked}")
+        if packed:
+            # On CPUs with AVX512-BF16 bitsandbytes packs a weight once more when it is first used: it must have
+            # multiples of 32 rows and 64 columns then, and its scales are rounded again when it is saved.
+            layer.support_avx512bf16_for_cpu = False
+        # On CPUs bitsandbytes 0.50 unpacks rows of 4-bit weights wrongly that don't end with a block of 64, and
+        # torch 2.13 multiplies int8 matrices wrongly that have one column. A rank may be any number.
+        if scales is not None and layer.weight.device.type == "cpu" and (shape[1] % 64 if packed else shape[1] == 1):
+            layer.__class__ = _with_plain_product(layer.__class__)
+
+
+@cache
+def _with_plain_product(parent: type) -> type:
+    return type(parent.__name__, (parent,), {"__module__": parent.__module__, "forward": _plain_product})
+
+
+def _plain_product(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """What Linear8bitLt and Linear4bit stand for: x in a product with the numbers that the weight is stored as."""
+    weight, bnb = layer.weight, torch.ops.bitsandbytes
+    if layer.__class__.__name__ == "Linear8bitLt":
+        scales = layer.state.SCB if weight.SCB is None else weight.SCB
+        W = weight.data * (scales / 127)[:, None]
+    else:
+        state, scales = weight.quant_state, weight.quant_state.absmax
+        if state.nested:
+            outer = state.state2
+            scales = bnb.dequantize_blockwise(scales, outer.absmax, outer.code, outer.blocksize, outer.dtype)
+            scales = scales + state.offset
+        # as one row, of an even number of weights
+        data = weight.data.view(torch.uint8)
+        W = bnb.dequantize_4bit(data, scales, state.blocksize, state.quant_type, [2 * data.numel()], torch.float32)
+        W = W.flatten()[: state.shape.numel()].view(state.shape)
+    dtype = getattr(layer, "compute_dtype", None) or x.dtype
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    return nn.functional.linear(x.to(dtype), W.to(dtype), bias).to(x.dtype)
 
 
 def _fit_to_vllm(model: Any, config: PretrainedConfig) -> None:
@@ -232,11 +361,13 @@ def _fit_to_vllm(model: Any, config: PretrainedConfig) -> None:
     one, and than one with other factorised children.
     Raises CheckpointError for what the backend can't serve.
     """
-    if "lm_head" in (config.impact_ranks or {}):
-        raise CheckpointError(
-            "vLLM's transformers backend serves no factorised lm_head: install the package this checkpoint was made "
-            "with beside vLLM and leave model_impl at auto, for the native model"
-        )
+    unserved = {"factorised lm_head": "lm_head" in (config.impact_ranks or {}), "pruned layers": config.impact_pruned}
+    for what, present in unserved.items():
+        if present:
+            raise CheckpointError(
+                f"vLLM's transformers backend serves no {what}: install the package this checkpoint was made with "
+                "beside vLLM and leave model_impl at auto, for the native model"
+            )
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         raise CheckpointError("vLLM's transformers backend can't shard factorised layers: serve them on one device")
     model._keys_to_ignore_on_load_unexpected = set()
@@ -261,8 +392,6 @@ def check_directory(cls: Any, config: PretrainedConfig, directory: str, variant:
     stored: dict[str, list[int]] = {}
     for file in _weight_files(directory, f".{variant}" if variant else ""):
         stored |= _header(os.path.join(directory, file))
-    if getattr(config, "quantization_config", None) is not None:
-        return  # a quantised tensor has a shape of its own
     try:
         with torch.device("meta"):
             model = cls(config)
@@ -274,12 +403,16 @@ def check_directory(cls: Any, config: PretrainedConfig, directory: str, variant:
     found = {name.removeprefix(BASE): shape for name, shape in stored.items()}
     if cls.is_base or config.tie_word_embeddings:
         found = {name: shape for name, shape in found.items() if not name.startswith("lm_head.")}
-    for name in sorted(asked.keys() & found.keys()):
+    # a weight in 4 bits has a shape of its own, beside its scales
+    packed = {name for name in found if f"{name}.absmax" in found}
+    for name in sorted((asked.keys() & found.keys()) - packed):
         if asked[name] != found[name]:
             raise CheckpointError(
-                f"{directory}: {name} has the shape {found[name]}, but by config.json (impact_ranks and sizes) it is "
-                f"{asked[name]}"
+                f"{directory}: {name} has the shape {found[name]}, but by config.json (impact_ranks, impact_pruned and "
+                f"sizes) it is {asked[name]}"
             )
+    if getattr(config, "quantization_config", None) is not None:
+        return  # what else there is beside a weight is its quantiser's matter
     for name in sorted(asked.keys() - found.keys()):
         dense, factor = name.removesuffix(".weight"), name.removesuffix(".down.weight")
         if f"{dense}.down.weight" in found:

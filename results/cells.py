@@ -1,7 +1,7 @@
 """The typed record of one measured cell: one method at one row, with one seed."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -71,6 +71,20 @@ class Cell(BaseModel):
         return self
 
 
+class _Scored(Protocol):
+    """What `grouped` needs of a cell."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def benchmarks(self) -> dict[str, BenchmarkResult]: ...
+
+
+AnyCell = TypeVar("AnyCell", bound=_Scored)
+Point = TypeVar("Point", bound=tuple[object, ...])
+
+
 def grouped_by_point(cells: Iterable[Cell]) -> dict[tuple[str, int], list[Cell]]:
     """Cells by (method, row), each group in the order of its seeds.
 
@@ -78,14 +92,28 @@ def grouped_by_point(cells: Iterable[Cell]) -> dict[tuple[str, int], list[Cell]]
         ValueError: a seed occurs twice at one point, cells of one point disagree in what was declared (``keep_pct``,
             ``rank_rule``, ``eta``), the dense model or the benchmarks, or any two in a benchmark's number of problems.
     """
-    points: dict[tuple[str, int], list[Cell]] = {}
+    declared = ("keep_pct", "rank_rule", "eta", "dense_parameters")
+    return grouped(cells, lambda cell: (cell.method, cell.row), declared)
+
+
+def grouped(
+    cells: Iterable[AnyCell], point_of: Callable[[AnyCell], Point], declared: Sequence[str]
+) -> dict[Point, list[AnyCell]]:
+    """Cells of any kind by their point, whose last entry is the row, each group in the order of its seeds.
+
+    Raises:
+        ValueError: a seed occurs twice at one point, cells of one point disagree in a field of ``declared`` or in the
+            benchmarks, or any two cells in a benchmark's number of problems.
+    """
+    points: dict[Point, list[AnyCell]] = {}
     problems: dict[str, int] = {}
     for cell in sorted(cells, key=lambda c: c.seed):
-        where = f"{cell.method} row {cell.row}"
-        group = points.setdefault((cell.method, cell.row), [])
+        point = point_of(cell)
+        where = f"{' '.join(map(str, point[:-1]))} row {point[-1]}"
+        group = points.setdefault(point, [])
         if any(other.seed == cell.seed for other in group):
             raise ValueError(f"{where} has two cells with seed {cell.seed}")
-        for field in ("keep_pct", "rank_rule", "eta", "dense_parameters"):
+        for field in declared:
             if group and getattr(group[0], field) != getattr(cell, field):
                 raise ValueError(f"the cells of {where} disagree in {field}")
         if group and group[0].benchmarks.keys() != cell.benchmarks.keys():

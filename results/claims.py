@@ -13,15 +13,19 @@ from pydantic import BaseModel, ConfigDict
 
 from results import cost_claims, print_findings, quantization_claims
 from results.cells import Cell
-from results.criteria import Finding, Kind, Outcome, Statement
+from results.criteria import Finding, Kind, Outcome, Sentence, Statement
 from results.evidence import Evidence
 from results.printed import PRINTED_MODEL, PrintedNumber, PrintVerdict, Recomputed, printed_benchmarks
+from results.quantization_claims import BENCHMARKS, MODELS
+from results.quantization_criteria import QuantizedEvidence
+from results.quantization_verdicts import QUANTIZATION_STATEMENTS
+from results.quantized_cells import QuantizedCell
 from results.statements import HEADLINES, STATEMENTS
 from results.verdicts import judge_statement
 
-# Tables of what a cell does not record: quantized models, the ablation over eta, profiling costs, throughput. (Tables
-# 10 to 13 follow from 6 to 9.)
-TABLES_WITHOUT_CELLS = frozenset({1, 2, 3, 4, 5, 14})
+# Tables of what no cell records: the ablation over eta, profiling costs, throughput. (Tables 10 to 13 follow from 6 to
+# 9.)
+TABLES_WITHOUT_CELLS = frozenset({4, 5, 14})
 
 
 class Claim(BaseModel):
@@ -59,60 +63,12 @@ class PrintedClaim:
     benchmark: str | None = None
 
 
-_QUANTIZED: Mapping[str, tuple[str, str]] = {
-    "Llama 2-7B": (
-        "7b",
-        "IMPACT with 8-bit quantization consistently outperforms pure 4-bit quantization, 4-bit QLoRA, 8-bit AFM, and "
-        "8-bit FLAP.",
-    ),
-    "Llama 2-13B": (
-        "13b",
-        "Similar trends are observed for Llama 2-13B (Figure 7, Tables 2 and 3), where 8-bit IMPACT outperforms all "
-        "baselines.",
-    ),
-}
 _THROUGHPUT_AND_MEMORY = (
     "In particular, compared to AFM—the strongest baseline—IMPACT improves throughput by up to 41% and reduces memory "
     "use by up to 42%."
 )
 
 PRINTED_CLAIMS: tuple[PrintedClaim, ...] = (
-    PrintedClaim(
-        "8_bit_preserves",
-        "claim",
-        "4.4",
-        "Quantization generally preserves performance at 8-bit precision or higher but often degrades accuracy at "
-        "lower precisions like 4-bit.",
-        quantization_claims.eight_bits_preserve,
-    ),
-    *(
-        PrintedClaim(
-            f"8_bit_{name}_outperforms",
-            "claim",
-            "4.4",
-            sentence,
-            partial(quantization_claims.beats_quantized_models, model, benchmark),
-            benchmark,
-        )
-        for model, (name, sentence) in _QUANTIZED.items()
-        for benchmark in quantization_claims.BENCHMARKS
-    ),
-    PrintedClaim(
-        "8_bit_at_1.19_gb",
-        "claim",
-        "4.4",
-        "For example, 8-bit IMPACT achieves higher accuracy at a model size of 1.19 GB than 8-bit FLAP, 8-bit AFM, and "
-        "4-bit QLoRA do at 5.39 GB, 1.30 GB, and 3.45 GB, respectively.",
-        quantization_claims.eight_bit_example,
-    ),
-    PrintedClaim(
-        "combined_beats_either",
-        "claim",
-        "4.4",
-        "These results highlight the superior performance of IMPACT and the benefit of combining low-rank compression "
-        "with quantization, which yields higher accuracy than either technique alone at the same model size.",
-        quantization_claims.combined_beats_either,
-    ),
     PrintedClaim(
         "larger_is_costlier",
         "claim",
@@ -239,16 +195,22 @@ PRINTED_CLAIMS: tuple[PrintedClaim, ...] = (
 )
 
 
-def claims(measured: Mapping[int, Sequence[Cell]], *, resamples: int = 2000, seed: int = 0) -> list[Claim]:
+def claims(
+    measured: Mapping[int, Sequence[Cell]],
+    quantized: Sequence[QuantizedCell] = (),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[Claim]:
     """Every claim and finding, judged on the printed tables and on the measured ones.
 
     Args:
-        measured: the cells of measured tables by the number of the printed one; those of 6 to 9 are judged, a claim
-            about any other table is "not measured".
+        measured: the cells of measured tables by the number of the printed one, 6 to 9.
+        quantized: the cells of measured Tables 1 to 3 together. A claim about any other table is "not measured".
         resamples, seed: of the bootstrap over problems.
 
     Raises:
-        ValueError: cells of one table do not belong together (`results.cells.grouped_by_point`).
+        ValueError: cells of one table or one model do not belong together (`results.cells.grouped`).
     """
     found = []
     for number in PRINTED_MODEL:
@@ -259,32 +221,35 @@ def claims(measured: Mapping[int, Sequence[Cell]], *, resamples: int = 2000, see
                 _judged(statement, number, benchmark, evidence)
                 for benchmark in statement.benchmarks(printed_benchmarks(number))
             ]
+    found += _quantized(quantized, resamples, seed)
     found += [_recomputed(claim) for claim in PRINTED_CLAIMS]
     # the paper's order: abstract, sections, appendices; findings last
     return sorted(found, key=lambda claim: (claim.kind, claim.section != "abstract", claim.section))
 
 
 def _judged(statement: Statement, number: int, benchmark: str | None, evidence: Evidence | None) -> Claim:
-    on_print = statement.on_print(number, benchmark)
     judged = (
         judge_statement(statement, evidence, number, benchmark)
         if evidence
         else Finding("not measured", f"Table {number} is not measured.")
     )
-    return Claim(
-        id="-".join([f"table{number}", statement.id, *([benchmark] if benchmark else [])]),
-        kind=statement.kind,
-        sentence=statement.sentence,
-        section=statement.section,
-        benchmark=benchmark,
-        rests_on=list(on_print.rests_on),
-        printed_verdict=on_print.verdict,
-        recomputed=on_print.explanation,
-        printed_figures=dict(on_print.figures),
-        measured_verdict=judged.verdict,
-        measured=judged.explanation,
-        measured_figures=dict(judged.figures),
-    )
+    return _claim(statement, f"table{number}-{statement.id}", benchmark, statement.on_print(number, benchmark), judged)
+
+
+def _quantized(cells: Sequence[QuantizedCell], resamples: int, seed: int) -> list[Claim]:
+    evidence = [QuantizedEvidence.measured(cells, model, resamples=resamples, seed=seed) for model in MODELS]
+    measured = [name for name in BENCHMARKS if any(name in one.problems for one in evidence)] or BENCHMARKS
+    return [
+        _claim(
+            statement,
+            statement.id,
+            benchmark,
+            statement.on_print(benchmark),
+            statement.judge(evidence, [benchmark] if benchmark else measured),
+        )
+        for statement in QUANTIZATION_STATEMENTS
+        for benchmark in statement.benchmarks(BENCHMARKS)
+    ]
 
 
 def _recomputed(claim: PrintedClaim) -> Claim:
@@ -294,17 +259,23 @@ def _recomputed(claim: PrintedClaim) -> Claim:
         "claim": f"What it rests on is not measured: Table {' and Table '.join(map(str, tables))}.",
         "finding": "About the printed numbers only.",
     }
+    return _claim(claim, claim.id, claim.benchmark, on_print, Finding("not measured", measured[claim.kind]))
+
+
+def _claim(
+    said: Sentence | PrintedClaim, name: str, benchmark: str | None, on_print: Recomputed, judged: Finding
+) -> Claim:
     return Claim(
-        id="-".join([claim.id, *([claim.benchmark] if claim.benchmark else [])]),
-        kind=claim.kind,
-        sentence=claim.sentence,
-        section=claim.section,
-        benchmark=claim.benchmark,
+        id=f"{name}-{benchmark}" if benchmark else name,
+        kind=said.kind,
+        sentence=said.sentence,
+        section=said.section,
+        benchmark=benchmark,
         rests_on=list(on_print.rests_on),
         printed_verdict=on_print.verdict,
         recomputed=on_print.explanation,
         printed_figures=dict(on_print.figures),
-        measured_verdict="not measured",
-        measured=measured[claim.kind],
-        measured_figures={},
+        measured_verdict=judged.verdict,
+        measured=judged.explanation,
+        measured_figures=dict(judged.figures),
     )

@@ -31,17 +31,20 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statement(ABC):
-    """A sentence of the paper that measured cells can speak to; ``methods`` are those it compares IMPACT with.
-
-    A finding is no sentence of the paper but a pattern of its numbers.
-    """
+class Sentence:
+    """A sentence of the paper; a finding is none, but a pattern of its numbers."""
 
     id: str
     sentence: str
     section: str
-    methods: tuple[str, ...]
     kind: Kind = "claim"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement(Sentence, ABC):
+    """A sentence that measured cells can speak to; ``methods`` are those it compares IMPACT with."""
+
+    methods: tuple[str, ...]
 
     @abstractmethod
     def benchmarks(self, measured: Sequence[str]) -> Sequence[str | None]:
@@ -100,27 +103,12 @@ class Outperforms(Statement):
     def judge(self, evidence: Evidence, benchmark: str | None) -> Finding:
         assert benchmark is not None
         comparisons = self._comparisons(evidence, benchmark)
-        table = np.array([c.differences for c in comparisons])
-        observed, draws = table[:, 0], table[:, 1:]
-        worst = int(np.argmin(observed))
-        intervals = [percentile_interval(row) for row in draws]
-        supports = [c.own_size <= c.size for c in comparisons]
-        refutes = [c.own_size >= c.size for c in comparisons]
-        bottoms = np.where(supports, [interval.low for interval in intervals], -np.inf)
-        tops = np.where(refutes, _simultaneous_upper_ends(observed, draws), np.inf)
-        figures: dict[str, float | None] = {
-            "smallest_difference_points": float(observed[worst]),
-            "low_points": intervals[worst].low,
-            "high_points": intervals[worst].high,
-        }
-        text = f"{_ahead(comparisons)} (95 % {_pair(intervals[worst])})"
-        if (bottoms > 0).all():
-            return Finding("holds", f"{text}.", figures)
-        if (tops < 0).any():
-            count = int((tops < 0).sum())
-            return Finding("does not hold", f"{text}; {count} are below zero beyond sampling error.", figures)
-        unclear = int((bottoms <= 0).sum())
-        return Finding("cannot be told apart", f"{text}; the sign is open in {unclear}.", figures)
+        found = all_above_zero(
+            np.array([c.differences for c in comparisons]),
+            supports=[c.own_size <= c.size for c in comparisons],
+            refutes=[c.own_size >= c.size for c in comparisons],
+        )
+        return Finding(found.verdict, f"{_ahead(comparisons)} {found.explanation}.", found.figures)
 
     def on_print(self, number: int, benchmark: str | None) -> Recomputed:
         assert benchmark is not None
@@ -164,6 +152,39 @@ def _ahead(comparisons: Sequence[_Comparison]) -> str:
         f"IMPACT is ahead in {ahead} of {len(comparisons)} comparisons at its own sizes; the smallest difference is "
         f"{worst.differences[0]:+.1f} points against {worst}"
     )
+
+
+def all_above_zero(differences: FloatArray, supports: Sequence[bool], refutes: Sequence[bool]) -> Finding:
+    """Whether all of some differences, (comparisons, 1 + resamples) in points, are above zero.
+
+    They are when every 95 % interval is above zero; they are not when, by a band that covers all comparisons at once
+    (95 %, max-t bootstrap), some difference is below zero.
+
+    Args:
+        supports, refutes: of each comparison, which of the two outcomes it may show.
+
+    Returns:
+        The verdict, the interval of the smallest difference and the number of those that stand against the verdict in
+        words that follow upon that difference, and its figures.
+    """
+    observed, draws = differences[:, 0], differences[:, 1:]
+    worst = int(np.argmin(observed))
+    intervals = [percentile_interval(row) for row in draws]
+    bottoms = np.where(supports, [interval.low for interval in intervals], -np.inf)
+    tops = np.where(refutes, _simultaneous_upper_ends(observed, draws), np.inf)
+    figures: dict[str, float | None] = {
+        "smallest_difference_points": float(observed[worst]),
+        "low_points": intervals[worst].low,
+        "high_points": intervals[worst].high,
+    }
+    text = f"(95 % {_pair(intervals[worst])})"
+    if (bottoms > 0).all():
+        return Finding("holds", text, figures)
+    if (tops < 0).any():
+        count = int((tops < 0).sum())
+        return Finding("does not hold", f"{text}; {count} are below zero beyond sampling error", figures)
+    unclear = int((bottoms <= 0).sum())
+    return Finding("cannot be told apart", f"{text}; the sign is open in {unclear}", figures)
 
 
 def _simultaneous_upper_ends(observed: FloatArray, draws: FloatArray, confidence: float = 0.95) -> FloatArray:

@@ -1,6 +1,6 @@
 """Accuracy-size points that statements are judged on: the cells of a run, or a printed table."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +47,12 @@ class Evidence:
         groups = grouped_by_point(cells)
         accuracies: dict[str, dict[tuple[str, int], FloatArray]] = {}
         for benchmark in sorted({name for cell in cells for name in cell.benchmarks}):
-            present = {p: g for p, g in groups.items() if benchmark in g[0].benchmarks}
-            scores = np.array(
-                [np.mean([cell.benchmarks[benchmark].correct for cell in g], axis=0) for g in present.values()]
-            )
-            draws = resampled_accuracies(scores, resample_counts(scores.shape[1], resamples, seed))
-            columns = 100 * np.column_stack([scores.mean(axis=1), draws])
-            accuracies[benchmark] = dict(zip(present, columns, strict=True))
+            scores = {
+                p: np.mean([cell.benchmarks[benchmark].correct for cell in g], axis=0)
+                for p, g in groups.items()
+                if benchmark in g[0].benchmarks
+            }
+            accuracies[benchmark] = resampled(scores, resamples, seed)
         return cls(
             sizes={p: float(np.mean([cell.parameters for cell in g])) for p, g in groups.items()},
             settings={p: (g[0].rank_rule, g[0].keep_pct) for p, g in groups.items()},
@@ -110,16 +109,36 @@ class Evidence:
         return np.where(np.isinf(high), lows.min(axis=0), low), high, best
 
 
+def resampled(
+    scores: Mapping[tuple[str, int], FloatArray], resamples: int, seed: int
+) -> dict[tuple[str, int], FloatArray]:
+    """What a `Curve` holds of each model: its accuracy, then those of the resamples, (1 + resamples,) in percent.
+
+    scores: of each model, (problems,), between 0 and 1; all models get the same resamples of the problems.
+    """
+    table = np.array(list(scores.values()))
+    draws = resampled_accuracies(table, resample_counts(table.shape[1], resamples, seed))
+    return dict(zip(scores, 100 * np.column_stack([table.mean(axis=1), draws]), strict=True))
+
+
 def _points(printed: pd.DataFrame) -> list[tuple[str, int]]:
     return [(str(method), int(row)) for method, row in zip(printed["method"], printed["row"], strict=True)]
 
 
 def name_missing(number: int, measured: Container[tuple[str, int]], methods: Container[str] | None = None) -> str:
     """The printed points (of some methods) that are not measured, as ``svd rows 1, 2; dense``; may be empty."""
+    return name_points(
+        point
+        for point in _points(printed_table(number))
+        if point not in measured and (methods is None or point[0] in methods)
+    )
+
+
+def name_points(points: Iterable[tuple[str, int]]) -> str:
+    """Points as ``svd rows 1, 2; dense``; empty without any."""
     rows: dict[str, list[int]] = {}
-    for point in _points(printed_table(number)):
-        if point not in measured and (methods is None or point[0] in methods):
-            rows.setdefault(point[0], []).append(point[1])
+    for method, row in points:
+        rows.setdefault(method, []).append(row)
     return "; ".join(
         method if found == [0] else f"{method} row{'s' * (len(found) > 1)} {', '.join(map(str, found))}"
         for method, found in rows.items()

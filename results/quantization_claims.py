@@ -21,11 +21,15 @@ from results.rounding import PERCENT_HALF_CELL, SIZE_HALF_CELL
 from results.statistics import standard_error
 
 BENCHMARKS = ("gsm8k", "math")
-# for each model its tables at 8 bits and at full precision, and its name in Table 3
+# Llama 2-7B and -13B: the table at 8 bits and that at full precision, and the name in Table 3
 MODELS: Mapping[str, tuple[int, int, str]] = {
-    "Llama 2-7B": (1, 6, "llama-2-7b"),
-    "Llama 2-13B": (2, 7, "llama-2-13b"),
+    "7b": (1, 6, "llama-2-7b"),
+    "13b": (2, 7, "llama-2-13b"),
 }
+# the models of each table
+TABLE_MODELS: Mapping[int, tuple[str, ...]] = {1: ("7b",), 2: ("13b",), 3: ("7b", "13b")}
+# bytes of an unquantized parameter: the paper does not say which
+WIDTHS = (2, 4)
 
 
 def eight_bit_example() -> Recomputed:
@@ -150,7 +154,7 @@ def combined_beats_either() -> Recomputed:
     behind: dict[int, bool | None] = {}
     rests_on: list[PrintedNumber] = []
     figures: dict[str, float | None] = {}
-    for width in (2, 4):
+    for width in WIDTHS:
         margins = _margins_over_unquantized(width)
         behind[width] = any(margin <= 0 for margin, *_ in margins) if margins else None
         if not margins:

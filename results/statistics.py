@@ -1,6 +1,7 @@
 """Intervals and tests for pass@1 accuracies. Accuracies are fractions in 0..1, ``n`` counts problems."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +70,17 @@ def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
     return McNemar(only_first, only_second, p_value)
 
 
+# a table asks for the same two again and again: its benchmarks in turn
+@lru_cache(maxsize=2)
 def resample_counts(n: int, resamples: int, seed: int) -> FloatArray:
     """How often each of ``n`` problems is drawn in each bootstrap resample: shape (resamples, n), every row sums to n.
 
-    One matrix serves every model, which keeps a comparison between models paired (Efron & Tibshirani 1993, ch. 8).
+    One matrix, which is read-only, serves every model: a comparison between models is paired (Efron & Tibshirani 1993,
+    ch. 8).
     """
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def resampled_accuracies(scores: npt.ArrayLike, counts: FloatArray) -> FloatArray:

@@ -12,8 +12,17 @@ import rich.box
 import rich.table
 from pydantic import BaseModel
 
-from results.cells import DENSE, DENSE_SFT, Cell, grouped_by_point
-from results.documents import BLANK, json_rows, json_text, markdown_table, shown, write_files
+from results.cells import DENSE, DENSE_SFT, BenchmarkResult, Cell, grouped_by_point
+from results.documents import (
+    BLANK,
+    json_rows,
+    json_text,
+    markdown_table,
+    shown,
+    shown_interval,
+    shown_size,
+    write_files,
+)
 from results.evidence import name_missing
 from results.printed import PRINTED_MODEL, printed_benchmarks, printed_table
 from results.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
@@ -78,31 +87,42 @@ def _record(
         "eta": first.eta,
         "seeds": len(group),
         "model_size_b": float(np.mean(sizes)),
-        "model_size_b_seed_sd": _seed_sd(sizes),
+        "model_size_b_seed_sd": seed_sd(sizes),
         "size_pct": 100 * float(np.mean(sizes)) * 1e9 / first.dense_parameters,
         "printed_model_size_b": printed.get("model_size_b"),
     }
     for name in benchmarks:
         record[f"printed_{name}_acc"] = printed.get(f"{name}_acc")
         if name in first.benchmarks:
-            n = first.benchmarks[name].n
-            solved = [sum(cell.benchmarks[name].correct) for cell in group]
-            interval = wilson_interval(float(np.mean(solved)), n)
-            record |= {
-                f"{name}_acc": 100 * float(np.mean(solved)) / n,
-                f"{name}_low": 100 * interval.low,
-                f"{name}_high": 100 * interval.high,
-                f"{name}_n": n,
-                f"{name}_acc_seed_sd": _seed_sd([100 * count / n for count in solved]),
-            }
+            record |= accuracy_columns(name, [cell.benchmarks[name] for cell in group])
     for text in texts:
         for stage in ("ppl_before_sft", "ppl_after_sft"):
             values: list[float] = [getattr(cell, stage).get(text, math.nan) for cell in group]
-            record[f"{stage}_{text}"] = float(np.exp(np.mean(np.log(values))))
+            record[f"{stage}_{text}"] = geometric_mean(values)
     return record
 
 
-def _seed_sd(values: Sequence[float]) -> float:
+def accuracy_columns(name: str, results: Sequence[BenchmarkResult]) -> dict[str, object]:
+    """The columns of one benchmark, from the results of one point, one a seed: `build_table` says what they hold."""
+    n = results[0].n
+    solved = [sum(result.correct) for result in results]
+    interval = wilson_interval(float(np.mean(solved)), n)
+    return {
+        f"{name}_acc": 100 * float(np.mean(solved)) / n,
+        f"{name}_low": 100 * interval.low,
+        f"{name}_high": 100 * interval.high,
+        f"{name}_n": n,
+        f"{name}_acc_seed_sd": seed_sd([100 * count / n for count in solved]),
+    }
+
+
+def geometric_mean(perplexities: Sequence[float]) -> float:
+    """The perplexity of the mean loss."""
+    return float(np.exp(np.mean(np.log(perplexities))))
+
+
+def seed_sd(values: Sequence[float]) -> float:
+    """Standard deviation over seeds; missing with one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
@@ -248,21 +268,28 @@ def _markdown(
         "",
         *markdown_table(headers, rows),
         "",
+        *verdict_lines(verdicts, number),
+        "## Notes",
+        "",
+        *(f"- {note}" for note in notes),
+        *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
     ]
-    if verdicts:
-        lines += [f"## What this run says of the paper's statements about Table {number}", ""]
-        for statement in dict.fromkeys((v.id, v.statement, v.section) for v in verdicts):
-            lines += [f"**{statement[0]}**: “{statement[1]}” ({statement[2]})", ""]
-            lines += [
-                f"- {f'{v.benchmark}: ' if v.benchmark else ''}**{v.verdict}**. {v.explanation} "
-                f"*The same on the printed numbers: {v.printed}*"
-                for v in verdicts
-                if v.id == statement[0]
-            ]
-            lines.append("")
-    lines += ["## Notes", "", *(f"- {note}" for note in notes)]
-    further = [f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE]
-    return "\n".join([*lines, *further]) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def verdict_lines(verdicts: Sequence[Verdict], number: int) -> list[str]:
+    """The verdicts of one table as Markdown, under their statements; no line without any."""
+    lines = [f"## What this run says of the paper's statements about Table {number}", ""] if verdicts else []
+    for statement in dict.fromkeys((v.id, v.statement, v.section) for v in verdicts):
+        lines += [f"**{statement[0]}**: “{statement[1]}” ({statement[2]})", ""]
+        lines += [
+            f"- {f'{v.benchmark}: ' if v.benchmark else ''}**{v.verdict}**. {v.explanation} "
+            f"*The same on the printed numbers: {v.printed}*"
+            for v in verdicts
+            if v.id == statement[0]
+        ]
+        lines.append("")
+    return lines
 
 
 def _display(table: pd.DataFrame, benchmarks: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -277,9 +304,7 @@ def _display(table: pd.DataFrame, benchmarks: Sequence[str], texts: Sequence[str
     rows = []
     for record in table.to_dict("records"):
         accuracies = [
-            f"{shown(record[f'{name}_acc'], '.1f')} [{record[f'{name}_low']:.1f}, {record[f'{name}_high']:.1f}]"
-            if pd.notna(record[f"{name}_acc"])
-            else BLANK
+            shown_interval(record[f"{name}_acc"], record[f"{name}_low"], record[f"{name}_high"], ".1f")
             for name in benchmarks
         ]
         perplexities = [
@@ -292,7 +317,7 @@ def _display(table: pd.DataFrame, benchmarks: Sequence[str], texts: Sequence[str
                 str(record["row"]),
                 shown(record["keep_pct"], "g"),
                 shown(record["eta"], "g"),
-                np.format_float_positional(record["model_size_b"], precision=4, fractional=False, trim="-"),
+                shown_size(record["model_size_b"]),
                 shown(record["size_pct"], ".1f"),
                 *accuracies,
                 *perplexities,

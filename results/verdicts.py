@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from results.cells import DENSE, Cell
-from results.criteria import Finding, Outcome, Statement
+from results.criteria import Finding, Outcome, Sentence, Statement
 from results.evidence import METHOD, Evidence, name_missing
-from results.printed import PrintVerdict
+from results.printed import PrintVerdict, Recomputed
 from results.statements import STATEMENTS
 
 
@@ -29,6 +29,21 @@ class Verdict(BaseModel):
     printed_verdict: PrintVerdict
     figures: dict[str, float | None] = {}
 
+    @classmethod
+    def of(cls, said: Sentence, benchmark: str | None, finding: Finding, on_print: Recomputed) -> "Verdict":
+        """The verdict on a sentence from what the run's points and the printed numbers say of it."""
+        return cls(
+            id=said.id,
+            statement=said.sentence,
+            section=said.section,
+            benchmark=benchmark,
+            verdict=finding.verdict,
+            explanation=finding.explanation,
+            printed=on_print.explanation,
+            printed_verdict=on_print.verdict,
+            figures=dict(finding.figures),
+        )
+
 
 def judge(
     cells: Sequence[Cell], number: int, benchmarks: Sequence[str], *, resamples: int = 2000, seed: int = 0
@@ -46,20 +61,7 @@ def judge(
     for statement in STATEMENTS.get(number, ()):
         for benchmark in statement.benchmarks(benchmarks):
             finding = judge_statement(statement, evidence, number, benchmark)
-            recomputed = statement.on_print(number, benchmark)
-            verdicts.append(
-                Verdict(
-                    id=statement.id,
-                    statement=statement.sentence,
-                    section=statement.section,
-                    benchmark=benchmark,
-                    verdict=finding.verdict,
-                    explanation=finding.explanation,
-                    printed=recomputed.explanation,
-                    printed_verdict=recomputed.verdict,
-                    figures=dict(finding.figures),
-                )
-            )
+            verdicts.append(Verdict.of(statement, benchmark, finding, statement.on_print(number, benchmark)))
     return verdicts
 
 

@@ -10,6 +10,7 @@ from experiments.settings import (
     Domain,
     Evaluation,
     ExternalModel,
+    Gauge,
     GeneratedData,
     HubModel,
     Implementation,
@@ -18,7 +19,9 @@ from experiments.settings import (
     Perplexity,
     ProfilingLoad,
     PublishedData,
+    QLora,
     Route,
+    Scheme,
     Settings,
     Shape,
     Training,
@@ -47,6 +50,23 @@ class TrainConfig(Settings):
 
     training: Training
     seed: int
+    attention: str
+
+
+class QuantizeConfig(Settings):
+    """How a model's weights are quantized; precision: of what isn't."""
+
+    scheme: Scheme
+    gauge: Gauge
+    precision: str
+
+
+class QLoraConfig(Settings):
+    """One LoRA adapter on a quantized model."""
+
+    qlora: QLora
+    seed: int
+    precision: str
     attention: str
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from baselines.quantization import is_quantized, load_quantized
 from evals.tokenisation import padded_batches
 from experiments.errors import UserError
 from impact.calibration import Batch
@@ -22,6 +23,7 @@ TOKENIZER_FILES = (
     "chat_template*",
     "added_tokens.json",
 )
+ADAPTER = "adapter"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -33,8 +35,16 @@ def device() -> torch.device:
 def load(
     directory: Path, precision: str, attention: str, place: torch.device | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model, in eval mode and on the accelerator unless another place is given, and tokenizer of a checkpoint."""
-    model = load_model(directory, DTYPES[precision], attention).to(place or device())
+    """Model, in eval mode and on the accelerator unless another place is given, and tokenizer of a checkpoint.
+
+    A quantized one has the adapter that lies in it on top.
+    """
+    place = place or device()
+    if is_quantized(directory):
+        adapter = directory / ADAPTER
+        model = load_quantized(directory, DTYPES[precision], attention, place, adapter if adapter.is_dir() else None)
+    else:
+        model = load_model(directory, DTYPES[precision], attention).to(place)
     return model, AutoTokenizer.from_pretrained(directory)
 
 

@@ -15,6 +15,8 @@ from experiments.stages.configs import (
     PrepareConfig,
     ProfileConfig,
     ProfilingCostConfig,
+    QLoraConfig,
+    QuantizeConfig,
     ScoreConfig,
     SpeedConfig,
     TrainConfig,
@@ -132,6 +134,29 @@ SFT = Stage(
     ("experiments/stages/train.py", *_MODEL_FILES, *_SEQUENCES),
     typical_s=10,
 )
+_QUANTIZATION = (
+    "experiments/stages/quantize.py",
+    "baselines/quantization.py",
+    "impact/export.py",
+    "impact/modeling_impact.py",
+    *_MODEL_FILES,
+)
+QUANTIZE = Stage(
+    "quantize",
+    1,
+    QuantizeConfig,
+    "experiments.stages.quantize:run",
+    ("impact/gauge.py", *_QUANTIZATION),
+    typical_s=2,
+)
+QLORA = Stage(
+    "qlora",
+    1,
+    QLoraConfig,
+    "experiments.stages.quantize:qlora",
+    ("experiments/stages/train.py", *_QUANTIZATION, *_SEQUENCES),
+    typical_s=30,
+)
 PERPLEXITY = Stage(
     "perplexity",
     1,
@@ -234,7 +259,7 @@ PROFILING_COST = Stage(
 STAGES = {
     stage.name: stage
     for stage in (
-        *(DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT),
+        *(DATA, BASE, FINETUNE, PROFILE, PREPARE, SCORE, COMPRESS, SFT, QUANTIZE, QLORA),
         *(PERPLEXITY, EVALUATE, JUDGE, LIMITS, SPEED, PROFILING_COST),
     )
 }

@@ -23,6 +23,7 @@ from transformers import (
 from evals.json_lines import Row
 from evals.tokenisation import tokenise_row
 from experiments.errors import UserError
+from experiments.settings import Training
 from experiments.stages.configs import TrainConfig
 from experiments.stages.data import rows_of
 from experiments.stages.interface import Task
@@ -56,10 +57,32 @@ def train(task: Task) -> dict[str, Any]:
     set_seed(config.seed)
     # On the CPU: the Trainer knows which of the processes owns which accelerator.
     model, tokenizer = load(task.inputs["model"], "fp32", config.attention, torch.device("cpu"))
-    dataset, labelled = tokenised(tokenizer, rows, config.training.max_length)
+    trainer, measured = fit(model, tokenizer, rows, task, config.training, config.seed)
+    # Collective where the model is sharded; the same as the model's own state where it isn't.
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        save_model(model, task.out, state)
+        copy_tokenizer(task.inputs["model"], task.out)
+    return measured
+
+
+def fit(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Row],
+    task: Task,
+    training: Training,
+    seed: int,
+    **overrides: Any,
+) -> tuple[Trainer, dict[str, Any]]:
+    """Trains in place what of the model is to be trained; returns the trainer, and steps, loss and labelled share.
+
+    overrides: Trainer arguments that are not the pipeline's own. Raises UserError for a loss that is not a number.
+    """
+    dataset, labelled = tokenised(tokenizer, rows, training.max_length)
     trainer = _Trainer(
         model=model,
-        args=arguments(config, len(dataset), task),
+        args=arguments(training, seed, len(dataset), task, **overrides),
         train_dataset=dataset,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
         callbacks=[_Progress(task.progress)],
@@ -67,13 +90,9 @@ def train(task: Task) -> dict[str, Any]:
     result = trainer.train()
     if not math.isfinite(result.training_loss):
         raise UserError("the training loss is not a number: lower the learning rate of this preset")
-    # Collective where the model is sharded; the same as the model's own state where it isn't.
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if trainer.is_world_process_zero():
-        save_model(model, task.out, state)
-        copy_tokenizer(task.inputs["model"], task.out)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"steps": result.global_step, "loss": losses[-1:], "labelled_share": labelled, "rows": len(dataset)}
+    measured = {"steps": result.global_step, "loss": losses[-1:], "labelled_share": labelled, "rows": len(dataset)}
+    return trainer, measured
 
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: int) -> tuple[Dataset, float]:
@@ -91,9 +110,9 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: i
     return Dataset.from_dict(columns), labelled / tokens
 
 
-def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
+def arguments(training: Training, seed: int, rows: int, task: Task, **overrides: Any) -> TrainingArguments:
     """Trainer arguments; everything whose default differs between libraries is set here."""
-    training, cuda = config.training, torch.cuda.is_available()
+    cuda = torch.cuda.is_available()
     steps = training.max_steps or math.ceil(rows / training.batch_size) * training.epochs
     schedule: dict[str, Any] = {"lr_scheduler_type": "cosine"}
     warmup = math.ceil(steps * training.warmup_ratio)
@@ -103,6 +122,8 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
             "lr_scheduler_type": "warmup_stable_decay",
             "lr_scheduler_kwargs": {"num_decay_steps": decay, "decay_type": "cosine"},
         }
+    if training.schedule == "constant_with_warmup":
+        schedule = {"lr_scheduler_type": "constant_with_warmup"}
     return TrainingArguments(
         output_dir=str(task.out / "trainer"),
         per_device_train_batch_size=training.micro_batch_size,
@@ -113,7 +134,6 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
         warmup_steps=warmup,
         weight_decay=training.weight_decay,
         adam_beta2=training.adam_beta2,
-        optim="adamw_torch_fused",
         bf16=training.precision == "bf16",
         tf32=True if cuda and training.precision == "bf16" else None,
         gradient_checkpointing=training.gradient_checkpointing,
@@ -126,8 +146,9 @@ def arguments(config: TrainConfig, rows: int, task: Task) -> TrainingArguments:
         logging_steps=max(1, int(steps) // 20),
         report_to="none",
         disable_tqdm=True,
-        seed=config.seed,
+        seed=seed,
         **schedule,
+        **{"optim": "adamw_torch_fused", **overrides},
     )
 
 

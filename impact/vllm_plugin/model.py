@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from vllm.compilation.decorators import support_torch_compile
@@ -21,30 +22,31 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.rotary_embedding import get_rope
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
-from impact.modeling_impact import CLASSES, CheckpointError, check_directory
+from impact.modeling_impact import CLASSES, CheckpointError, FactorisedLinear, check_directory
 
 
 class SharedRead(nn.Module):
-    """Linears of one input x (T, n) as one product, and the `up` factors behind it.
+    """Layers of one input x (T, n) as one product, and the `up` factors behind it.
 
-    outputs: name -> out_features, in order. ranks: full name -> rank; prefix: that of the parent module. bias: of the
-    dense ones; an `up` always has one. Returns the outputs (T, out_features), one a Linear.
+    layers: name -> the layer as transformers has it, dense, pruned or factorised. prefix: that of the parent module.
+    Returns the outputs (T, out_features), one a layer; `outputs` has their numbers of channels.
     """
 
-    def __init__(
-        self, n: int, outputs: Mapping[str, int], ranks: Mapping[str, int], prefix: str, *, bias: bool = False
-    ) -> None:
+    def __init__(self, layers: Mapping[str, Any], prefix: str) -> None:
         super().__init__()
-        self.ranks = {name: ranks.get(f"{prefix}.{name}") for name in outputs}
-        self.widths = [rank or outputs[name] for name, rank in self.ranks.items()]
+        factors = {name: layer for name, layer in layers.items() if isinstance(layer, FactorisedLinear)}
+        firsts = {name: layer.down if name in factors else layer for name, layer in layers.items()}
+        self.names = tuple(layers)
+        self.outputs = [(layer.up if name in factors else layer).out_features for name, layer in layers.items()]
+        self.widths = [first.out_features for first in firsts.values()]
         # an `up` brings its own bias, so a read of factors alone has none
-        read_bias = bias and None in self.ranks.values()
-        self.read = _linear(n, sum(self.widths), read_bias, f"{prefix}.{'_'.join(outputs)}.read")
+        self.biased = {name for name, first in firsts.items() if first.bias is not None}
+        n = firsts[self.names[0]].in_features
+        self.read = _linear(n, sum(self.widths), bool(self.biased), f"{prefix}.{'_'.join(layers)}.read")
         self.ups = nn.ModuleDict(
             {
-                name: _linear(rank, outputs[name], True, f"{prefix}.{name}.up")
-                for name, rank in self.ranks.items()
-                if rank is not None
+                name: _linear(layer.up.in_features, layer.up.out_features, True, f"{prefix}.{name}.up")
+                for name, layer in factors.items()
             }
         )
 
@@ -56,7 +58,7 @@ class SharedRead(nn.Module):
         # slice counts as contiguous all the same, hence a copy in any case
         return [
             self.ups[name](part) if name in self.ups else part.clone()
-            for name, part in zip(self.ranks, parts, strict=True)
+            for name, part in zip(self.names, parts, strict=True)
         ]
 
     def places(self, prefix: str) -> dict[str, Tensor]:
@@ -64,41 +66,39 @@ class SharedRead(nn.Module):
         found = {}
         rows = self.read.weight.data.split(self.widths)
         biases = [None] * len(rows) if self.read.bias is None else self.read.bias.data.split(self.widths)
-        for (name, rank), weight, bias in zip(self.ranks.items(), rows, biases, strict=True):
-            if rank is None:
-                found[f"{prefix}.{name}.weight"] = weight
-                if bias is not None:
-                    found[f"{prefix}.{name}.bias"] = bias
-            else:
-                if bias is not None:
-                    bias.zero_()
+        for name, weight, bias in zip(self.names, rows, biases, strict=True):
+            if name in self.ups:
                 found[f"{prefix}.{name}.down.weight"] = weight
                 found[f"{prefix}.{name}.up.weight"] = self.ups[name].weight.data
                 found[f"{prefix}.{name}.up.bias"] = self.ups[name].bias.data
+            else:
+                found[f"{prefix}.{name}.weight"] = weight
+            if name in self.biased:
+                found[f"{prefix}.{name}.bias"] = bias
+            elif bias is not None:
+                bias.zero_()
         return found
 
 
 class ImpactAttention(nn.Module):
-    """Attention of any of the three architectures. window: the tokens that it sees at most, None for all."""
+    """Attention of any of the three architectures, with the heads that its layer has been left with.
 
-    def __init__(
-        self, config: Any, vllm_config: VllmConfig, ranks: Mapping[str, int], prefix: str, window: int | None
-    ) -> None:
+    attention: that of transformers, for its shapes. window: the tokens that it sees at most, None for all.
+    """
+
+    def __init__(self, config: Any, vllm_config: VllmConfig, attention: Any, prefix: str, window: int | None) -> None:
         super().__init__()
-        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        outputs = {"q_proj": heads * head, "k_proj": kv_heads * head, "v_proj": kv_heads * head}
-        llama_bias = config.model_type == "impact_llama" and config.attention_bias
-        qkv_bias = llama_bias or config.model_type == "impact_qwen2"
-        self.qkv = SharedRead(config.hidden_size, outputs, ranks, prefix, bias=qkv_bias)
-        self.o = SharedRead(heads * head, {"o_proj": config.hidden_size}, ranks, prefix, bias=llama_bias)
+        self.qkv = SharedRead({name: getattr(attention, name) for name in ("q_proj", "k_proj", "v_proj")}, prefix)
+        self.o = SharedRead({"o_proj": attention.o_proj}, prefix)
+        head = attention.head_dim
+        heads, kv_heads, _ = (channels // head for channels in self.qkv.outputs)
         self.rotary_emb = get_rope(
             head, max_position=config.max_position_embeddings, rope_parameters=config.rope_parameters
         )
         self.attn = Attention(
             heads,
             head,
-            head**-0.5,
+            attention.scaling,
             num_kv_heads=kv_heads,
             cache_config=vllm_config.cache_config,
             per_layer_sliding_window=window,
@@ -113,14 +113,12 @@ class ImpactAttention(nn.Module):
 
 
 class ImpactMLP(nn.Module):
-    """The gated MLP of all three architectures."""
+    """The gated MLP of all three architectures. mlp: that of transformers, for its shapes."""
 
-    def __init__(self, config: Any, ranks: Mapping[str, int], prefix: str) -> None:
+    def __init__(self, mlp: Any, prefix: str) -> None:
         super().__init__()
-        wide = config.intermediate_size
-        bias = config.model_type == "impact_llama" and config.mlp_bias
-        self.gate_up = SharedRead(config.hidden_size, {"gate_proj": wide, "up_proj": wide}, ranks, prefix, bias=bias)
-        self.down = SharedRead(wide, {"down_proj": config.hidden_size}, ranks, prefix, bias=bias)
+        self.gate_up = SharedRead({"gate_proj": mlp.gate_proj, "up_proj": mlp.up_proj}, prefix)
+        self.down = SharedRead({"down_proj": mlp.down_proj}, prefix)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x)
@@ -132,12 +130,10 @@ class ImpactMLP(nn.Module):
 class ImpactDecoderLayer(nn.Module):
     """Attention and MLP; residuals travel beside the hidden states, as vLLM's norm adds them."""
 
-    def __init__(
-        self, config: Any, vllm_config: VllmConfig, ranks: Mapping[str, int], prefix: str, window: int | None
-    ) -> None:
+    def __init__(self, config: Any, vllm_config: VllmConfig, layer: Any, prefix: str, window: int | None) -> None:
         super().__init__()
-        self.self_attn = ImpactAttention(config, vllm_config, ranks, f"{prefix}.self_attn", window)
-        self.mlp = ImpactMLP(config, ranks, f"{prefix}.mlp")
+        self.self_attn = ImpactAttention(config, vllm_config, layer.self_attn, f"{prefix}.self_attn", window)
+        self.mlp = ImpactMLP(layer.mlp, f"{prefix}.mlp")
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
@@ -159,16 +155,18 @@ class ImpactModel(nn.Module):
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         config = vllm_config.model_config.hf_config
-        ranks = config.impact_ranks or {}
+        (base,) = (base for config_class, base, _ in CLASSES if isinstance(config, config_class))
+        with torch.device("meta"):
+            layers: Any = base(config).layers
         window = getattr(config, "sliding_window", None)
         # without a list of them, all layers are alike
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             ImpactDecoderLayer(
-                config, vllm_config, ranks, f"{prefix}.layers.{i}", window if kind == "sliding_attention" else None
+                config, vllm_config, layer, f"{prefix}.layers.{i}", window if kind == "sliding_attention" else None
             )
-            for i, kind in enumerate(kinds)
+            for i, (layer, kind) in enumerate(zip(layers, kinds, strict=True))
         )
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 

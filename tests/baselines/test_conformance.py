@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from baselines.registry import METHODS, build_method
 from impact.calibration import STATISTICS, calibrate
 from impact.checkpoint import load_model, save_model
 from impact.compression import compress, parameter_count
+from impact.export import export_model
 from impact.factorisation import FactorisedLinear
 from impact.interface import RankRule
 
@@ -166,6 +168,13 @@ def test_a_checkpoint_gives_equal_logits(case: Case, batch: Any, tmp_path: Path)
     model = case.compressed()
     save_model(model, tmp_path)
     assert torch.equal(outputs(load_model(tmp_path, torch.float64), batch), outputs(model, batch))
+
+
+def test_an_exported_model_gives_equal_logits(case: Case, batch: Any, tmp_path: Path) -> None:
+    model = case.compressed()
+    export_model(model, None, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert torch.equal(outputs(loaded, batch), outputs(model, batch))
 
 
 def test_gradients_flow_to_every_parameter(case: Case, batch: Any) -> None:

@@ -252,8 +252,9 @@ def test_a_pruned_model_decodes(pruned: Any, attention: str) -> None:
     assert torch.equal(StaticDecoder(model, 3, 15).generate(prompts, 8), cached.sequences[:, 7:])
 
 
-def test_what_has_no_place_for_a_pruned_layer_says_so(pruned: Any, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="neither dense nor factorised") as refused:
+def test_what_has_no_place_in_a_checkpoint_says_so(pruned: Any, tmp_path: Path) -> None:
+    pruned.lm_head = nn.Sequential(pruned.lm_head)
+    with pytest.raises(CheckpointError, match="neither dense, factorised nor pruned") as refused:
         export_model(pruned, None, tmp_path / "out")
     assert "\n" not in str(refused.value)
 

@@ -92,9 +92,18 @@ def test_a_compressed_model_is_built_without_the_dense_one(monkeypatch: pytest.M
     assert sum(made) == parameter_count(model) < SMALL.parameters() / 2
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-def test_operations_are_those_that_torch_counts(compressed: bool) -> None:
+def halve(model: Any) -> None:
+    """Leaves the first layer one head of keys and two of queries."""
+    attention = model.model.layers[0].self_attn
+    for name, widths in {"q_proj": (32, 16), "k_proj": (32, 8), "v_proj": (32, 8), "o_proj": (16, 32)}.items():
+        setattr(attention, name, nn.Linear(*widths, bias=False, dtype=model.dtype))
+
+
+@pytest.mark.parametrize(("compressed", "heads"), [(False, 8), (True, 8), (False, 6)])
+def test_operations_are_those_that_torch_counts(compressed: bool, heads: int) -> None:
     model = random_weights_model(SMALL, SMALL.parameters(0.4) if compressed else None, torch.float32, attention="eager")
+    if heads == 6:
+        halve(model)
     settings = SpeedSettings(batch_size=3, prompt_tokens=11, new_tokens=5)
     prefill, decode = workload(model, settings)
     ids = torch.zeros(3, 11, dtype=torch.long)
@@ -105,7 +114,7 @@ def test_operations_are_those_that_torch_counts(compressed: bool) -> None:
         for _ in range(4):
             model(input_ids=ids[:, :1], past_key_values=cache)
     # torch counts the masked half of the prompt's square too, and the rotary tables' outer product
-    attention = 4 * 2 * 4 * 8 * 3
+    attention = 4 * heads * 8 * 3
     assert prefill.operations == pytest.approx(first.get_total_flops() - attention * (11 * 11 - 66), rel=2e-3)
     assert decode.operations == pytest.approx(rest.get_total_flops(), rel=2e-3)
 
@@ -120,6 +129,15 @@ def test_bytes_are_the_weights_once_a_step_and_the_cache() -> None:
     model.lm_head.weight = model.model.embed_tokens.weight
     tied, _ = workload(model, SpeedSettings(batch_size=3, prompt_tokens=11, new_tokens=3))
     assert tied.bytes_moved == prefill.bytes_moved
+
+
+def test_a_pruned_layer_caches_the_heads_that_it_has() -> None:
+    model = random_weights_model(SMALL, None, torch.bfloat16)
+    halve(model)
+    settings = SpeedSettings(batch_size=3, prompt_tokens=11, new_tokens=3)
+    weights = 2 * (parameter_count(model) - 96 * 32)
+    token = 2 * 2 * (1 + 2) * 8  # bytes x (key, value) x heads of both layers x head size
+    assert workload(model, settings)[0].bytes_moved == weights + 3 * 11 * token
 
 
 @pytest.mark.parametrize(("route", "fused"), [("growing", False), ("static", False), ("static", True)])

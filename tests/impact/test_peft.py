@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from baselines.flap import Flap
 from baselines.svd import Svd
 from impact.compression import compress, prepare_units
 from impact.export import export_model
@@ -15,8 +16,23 @@ from impact.registration import register
 peft = pytest.importorskip("peft")
 
 
+def prune(model: Any) -> None:
+    """Leaves one head of keys, with its two of queries, and half of the neurons in the first layer."""
+    random = torch.Generator().manual_seed(1)
+    statistics = {
+        unit.name: {
+            f"channel_{moment}": torch.rand(model.get_submodule(unit.name).in_features, generator=random)
+            for moment in ("mean", "variance")
+        }
+        for unit in Flap().units(model)
+    }
+    components = dict(prepare_units(Flap(), model, statistics))
+    kept = {name: None if "layers.1" in name else tuple(range(0, c.shape[1], 2)) for name, c in components.items()}
+    compress(model, Flap(), components, kept, {})
+
+
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -26,25 +42,35 @@ def saved(tmp_path: Path) -> Path:
     )  # fmt: skip
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name else 0.0, std=0.4)
-    components = dict(prepare_units(Svd(), model, {}))
-    # down_proj stays dense: LoRA meets both kinds
-    compress(model, Svd(), components, {n: None if "down_proj" in n else 4 for n in components}, {})
+    if request.param == "pruned":
+        prune(model)
+    else:
+        components = dict(prepare_units(Svd(), model, {}))
+        # down_proj stays dense: LoRA meets both kinds
+        compress(model, Svd(), components, {n: None if "down_proj" in n else 4 for n in components}, {})
     register()
     export_model(model, None, tmp_path / "model")
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("targets", (["q_proj.down", "q_proj.up"], "all-linear"))
-def test_lora_trains_saves_and_merges(targets: Any, saved: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("saved", "targets", "adapted"),
+    (
+        ("low-rank", ["q_proj.down", "q_proj.up"], {"q_proj.down", "q_proj.up"}),
+        ("low-rank", "all-linear", {"q_proj.down", "q_proj.up", "down_proj"}),
+        ("pruned", "all-linear", {"q_proj", "o_proj", "down_proj"}),
+    ),
+    indirect=["saved"],
+)
+def test_lora_trains_saves_and_merges(targets: Any, adapted: set[str], saved: Path, tmp_path: Path) -> None:
     ids = torch.randint(0, 61, (4, 12), generator=torch.Generator().manual_seed(1))
     base = AutoModelForCausalLM.from_pretrained(saved)
     before = base(input_ids=ids).logits.detach()
     frozen = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM"))
-    adapted = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
-    assert any(name.endswith("q_proj.down") for name in adapted)
-    assert any(name.endswith("q_proj.up") for name in adapted)
-    assert any(name.endswith("down_proj") for name in adapted) == (targets == "all-linear")
+    found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    watched = {"q_proj.down", "q_proj.up", "q_proj", "o_proj", "down_proj"}
+    assert {end for end in watched if any(name.endswith(f".{end}") for name in found)} == adapted
 
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.03)
     losses = []

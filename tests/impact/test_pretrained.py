@@ -17,6 +17,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -26,6 +27,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from baselines.flap import Flap
 from baselines.svd import Svd
 from impact.checkpoint import load_model, save_model
 from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
@@ -40,16 +42,26 @@ ARCHITECTURES: dict[str, Any] = {
     "mistral": (MistralConfig, MistralForCausalLM, {"num_key_value_heads": 2, "sliding_window": 6}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"num_key_value_heads": 2}),
 }
+KINDS = ("factorised", "mixed", "pruned", "pruned and factorised")
+CACHES: dict[str, dict[str, Any]] = {
+    "growing": {},
+    "static": {"cache_implementation": "static", "disable_compile": True},
+    "static, the prompt in pieces": {
+        "cache_implementation": "static",
+        "disable_compile": True,
+        "prefill_chunk_size": 4,
+    },
+}
 WEIGHTS = "model.safetensors"
 
 
-def dense(architecture: str, tied: bool = False) -> Any:
+def dense(architecture: str, tied: bool = False, width: int = 16) -> Any:
     config, causal_lm, extra = ARCHITECTURES[architecture]
     torch.manual_seed(0)
     model = causal_lm(
         config(
             vocab_size=VOCABULARY,
-            hidden_size=16,
+            hidden_size=width,
             intermediate_size=40,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -65,14 +77,36 @@ def dense(architecture: str, tied: bool = False) -> Any:
     return model.eval()
 
 
-def compressed(architecture: str, *, mixed: bool = True, tied: bool = False) -> Any:
-    """With another rank for each layer; `mixed` leaves every fourth dense."""
-    model = dense(architecture, tied)
-    untie_embeddings(model)
-    components = dict(prepare_units(Svd(), model, {}))
-    ranks = {name: None if mixed and i % 4 == 1 else 3 + i % 3 for i, name in enumerate(components)}
-    compress(model, Svd(), components, ranks, {})
+def compressed(architecture: str, kind: str = "mixed", tied: bool = False, width: int = 16) -> Any:
+    """Factorised by another rank for each layer, or in all but every fourth; or pruned, the first layer's attention
+    and MLP and the second's MLP; or pruned, and factorised in the second layer's attention and lm_head."""
+    model = dense(architecture, tied, width)
+    if kind.startswith("pruned"):
+        prune(model)
+    if kind != "pruned":
+        untie_embeddings(model)
+        components = dict(prepare_units(Svd(), model, {}))
+        ranks: dict[str, int | None] = {name: 1 + i % 4 for i, name in enumerate(components)}
+        if kind == "mixed":
+            ranks |= dict.fromkeys(list(components)[1::4])
+        elif kind == "pruned and factorised":
+            ranks |= dict.fromkeys(name for name in components if "layers.0" in name or "mlp" in name)
+        compress(model, Svd(), components, ranks, {})
     return model
+
+
+def prune(model: Any) -> None:
+    random = torch.Generator().manual_seed(1)
+    statistics = {
+        unit.name: {
+            f"channel_{moment}": torch.rand(model.get_submodule(unit.name).in_features, generator=random)
+            for moment in ("mean", "variance")
+        }
+        for unit in Flap().units(model)
+    }
+    components = dict(prepare_units(Flap(), model, statistics))
+    kept = {name: tuple(range(1, c.shape[1], 3 if "layers.1" in name else 2)) for name, c in components.items()}
+    compress(model, Flap(), components, kept | {"model.layers.1.self_attn.o_proj": None}, {})
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +146,10 @@ def refusal(load: Callable[[], Any]) -> str:
     return message
 
 
-@pytest.mark.parametrize("mixed", (True, False))
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_round_trip_is_bit_for_bit(architecture: str, mixed: bool, ids: torch.Tensor, tmp_path: Path) -> None:
-    model = compressed(architecture, mixed=mixed)
+def test_the_round_trip_is_bit_for_bit(architecture: str, kind: str, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed(architecture, kind)
     export_model(model, None, tmp_path / "a")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     assert type(loaded).__module__ == "impact.modeling_impact"
@@ -130,9 +164,10 @@ def test_the_round_trip_is_bit_for_bit(architecture: str, mixed: bool, ids: torc
     assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in (tmp_path / "b").iterdir()}
 
 
+@pytest.mark.parametrize("kind", ("mixed", "pruned and factorised"))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_base_model_loads_without_lm_head(architecture: str, ids: torch.Tensor, tmp_path: Path) -> None:
-    model = compressed(architecture)
+def test_the_base_model_loads_without_lm_head(architecture: str, kind: str, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed(architecture, kind)
     export_model(model, None, tmp_path / "a")
     base = AutoModel.from_pretrained(tmp_path / "a")
     with torch.no_grad():
@@ -144,12 +179,16 @@ def test_the_base_model_loads_without_lm_head(architecture: str, ids: torch.Tens
     assert "lm_head" in refusal(lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "b"))
 
 
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("kind", ("mixed", "pruned"))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_generation_with_the_cache_is_generation_without(architecture: str, ids: torch.Tensor, tmp_path: Path) -> None:
-    export_model(compressed(architecture), None, tmp_path / "model")
+def test_generation_with_the_cache_is_generation_without(
+    architecture: str, kind: str, cache: str, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    export_model(compressed(architecture, kind), None, tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "do_sample": False}
-    with_cache = model.generate(ids, use_cache=True, **settings)
+    with_cache = model.generate(ids, use_cache=True, **settings, **CACHES[cache])
     assert torch.equal(with_cache, model.generate(ids, use_cache=False, **settings))
     assert with_cache.shape == (2, 23)
 
@@ -164,7 +203,8 @@ base = AutoModel.from_pretrained(directory, trust_remote_code=True)
 assert "impact" not in sys.modules, "the project was found"
 ids = AutoTokenizer.from_pretrained(directory)("5 9 13 22 60", return_tensors="pt").input_ids
 with torch.no_grad():
-    torch.save((ids, model(ids).logits, base(ids).last_hidden_state), out)
+    tokens = model.generate(ids, max_new_tokens=8, do_sample=False)
+    torch.save((ids, model(ids).logits, base(ids).last_hidden_state, tokens), out)
 model.save_pretrained(directory + "-again")
 """
 
@@ -190,16 +230,21 @@ def stranger(program: str, *arguments: str, folder: Path) -> subprocess.Complete
     )
 
 
-@pytest.mark.parametrize("architecture", ("gqa", "mistral", "qwen2"))
-def test_a_process_that_never_heard_of_this_project_loads_it(architecture: str, tokenizer: Any, tmp_path: Path) -> None:
-    model = compressed(architecture)
+@pytest.mark.parametrize(
+    ("architecture", "kind"), (("gqa", "pruned"), ("mistral", "mixed"), ("qwen2", "pruned and factorised"))
+)
+def test_a_process_that_never_heard_of_this_project_loads_it(
+    architecture: str, kind: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    model = compressed(architecture, kind)
     export_model(model, tokenizer, tmp_path / "model")
     ran = stranger(STRANGER, str(tmp_path / "model"), str(tmp_path / "out.pt"), folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    ids, seen, hidden = torch.load(tmp_path / "out.pt")
+    ids, seen, hidden, tokens = torch.load(tmp_path / "out.pt")
     assert torch.equal(seen, logits(model, ids))
     with torch.no_grad():
         assert torch.equal(hidden, model.model(ids).last_hidden_state)
+    assert torch.equal(tokens, model.generate(ids, max_new_tokens=8, do_sample=False))
     again = tmp_path / "model-again"
     assert (again / "modeling_impact.py").read_bytes() == (tmp_path / "model" / "modeling_impact.py").read_bytes()
     config = json.loads((again / "config.json").read_text())
@@ -256,8 +301,9 @@ def test_importing_the_package_registers_and_costs_no_torch(first: str, saved: P
     assert ran.returncode == 0, ran.stderr
 
 
-def test_it_exports_what_the_pipeline_stores(tokenizer: Any, ids: torch.Tensor, tmp_path: Path) -> None:
-    model = compressed("qwen2")
+@pytest.mark.parametrize("kind", ("mixed", "pruned"))
+def test_it_exports_what_the_pipeline_stores(kind: str, tokenizer: Any, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed("qwen2", kind)
     save_model(model, tmp_path / "pipeline")
     export_model(load_model(tmp_path / "pipeline"), tokenizer, tmp_path / "model", recipe={"method": "svd"})
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model"), ids), logits(model, ids))
@@ -276,7 +322,7 @@ def test_a_dense_head_may_stay_tied(ids: torch.Tensor, tmp_path: Path) -> None:
 
 
 def test_a_tied_model_is_untied_before_its_head_is_factorised(ids: torch.Tensor, tmp_path: Path) -> None:
-    model = compressed("qwen2", mixed=False, tied=True)
+    model = compressed("qwen2", "factorised", tied=True)
     export_model(model, None, tmp_path / "model")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert isinstance(loaded.lm_head, FactorisedLinear)
@@ -303,10 +349,10 @@ def test_it_can_be_sharded(ids: torch.Tensor, tmp_path: Path) -> None:
     assert shards[0].name in refusal(lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "model"))
 
 
-@pytest.mark.parametrize("mixed", (True, False))
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", (70, 40))
-def test_the_vocabulary_can_be_resized(mixed: bool, tokens: int, ids: torch.Tensor, tmp_path: Path) -> None:
-    export_model(compressed("gqa", mixed=mixed), None, tmp_path / "model")
+def test_the_vocabulary_can_be_resized(kind: str, tokens: int, ids: torch.Tensor, tmp_path: Path) -> None:
+    export_model(compressed("gqa", kind), None, tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = ids % 40
     before = logits(model, ids)
@@ -415,6 +461,77 @@ def test_a_damaged_checkpoint_is_refused(damage: str, saved: Path, here: Callabl
     assert str(saved) in message
 
 
+BLOCK = "model.layers.0."
+WHOLE = {"in_features": 16, "out_features": 16, "bias": False}
+
+
+def repruned(**changes: Any) -> Callable[[Path], None]:
+    """Other widths, and biases, of layers of the first layer's blocks."""
+
+    def change(config: dict[str, Any]) -> None:
+        for name, new in changes.items():
+            (layer,) = (layer for layer in config["impact_pruned"] if layer.startswith(BLOCK) and layer.endswith(name))
+            config["impact_pruned"][layer] = config["impact_pruned"][layer] | new if isinstance(new, dict) else new
+
+    return lambda directory: edited(directory, change)
+
+
+def also(setting: str, name: str, shape: Any) -> Callable[[Path], None]:
+    return lambda directory: edited(directory, lambda c: c.update({setting: (c.get(setting) or {}) | {name: shape}}))
+
+
+# By 4 heads of 4 channels, each two of which share one of 2 of keys and values, of which 1 is left.
+WRONG_WIDTHS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no map": (lambda d: edited(d, lambda c: c.update({"impact_pruned": [3]})), "impact_pruned must map"),
+    "unknown layer": (also("impact_pruned", "model.layers.7.mlp.up_proj", WHOLE), "do not have"),
+    "no linear": (also("impact_pruned", "model.norm", WHOLE), "LlamaRMSNorm"),
+    "head": (also("impact_pruned", "lm_head", WHOLE), "only layers of attention blocks and MLPs"),
+    "both": (also("impact_ranks", BLOCK + "mlp.up_proj", 3), "both factorises and prunes model.layers.0.mlp.up_proj"),
+    "a number": (repruned(up_proj=20), "up_proj 20: it needs out_features from 1 to 40"),
+    "none": (repruned(up_proj=None), "up_proj None"),
+    "zero": (repruned(down_proj={"in_features": 0}), "it needs in_features from 1 to 40"),
+    "negative": (repruned(down_proj={"in_features": -1}), "it needs in_features from 1 to 40"),
+    "more than there were": (repruned(down_proj={"in_features": 41}), "it needs in_features from 1 to 40"),
+    "text": (repruned(down_proj={"in_features": "20"}), "it needs in_features"),
+    "a fraction": (repruned(down_proj={"in_features": 20.0}), "it needs in_features"),
+    "true": (repruned(down_proj={"in_features": True}), "it needs in_features"),
+    "bias of a number": (repruned(down_proj={"bias": 1}), "a bias of true or false"),
+    "one key too many": (repruned(down_proj={"rank": 1}), "it needs in_features"),
+    "residual stream": (repruned(down_proj={"out_features": 8}), "out_features 16"),
+    "half a head": (repruned(k_proj={"out_features": 2}), "self_attn with these channels: q_proj 8, k_proj 2"),
+    "heads of queries": (repruned(q_proj={"out_features": 16}), "2 of q_proj and o_proj share one of k_proj"),
+    "heads of values": (repruned(v_proj={"out_features": 8}), "v_proj 8"),
+    "read heads": (repruned(o_proj={"in_features": 12}), "o_proj 12"),
+    "neurons": (repruned(gate_proj={"out_features": 19}), "gate_proj 19, up_proj 20, down_proj 20; they must be equal"),
+    "a layer gone": (lambda d: edited(d, lambda c: c["impact_pruned"].pop(BLOCK + "mlp.up_proj")), "up_proj 40"),
+    "a bias gone": (repruned(down_proj={"bias": False}), "hold layers.0.mlp.down_proj.bias"),
+    "a bias too many": (repruned(up_proj={"bias": True}), "lack layers.0.mlp.up_proj.bias"),
+    "fewer than there are": (
+        repruned(**{f"{name}_proj": {"out_features": 19} for name in ("gate", "up")}, down_proj={"in_features": 19}),
+        "has the shape",
+    ),
+    "all gone": (lambda d: edited(d, lambda c: c.pop("impact_pruned")), "has the shape"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_WIDTHS)
+def test_pruned_layers_that_do_not_fit_are_refused(wrong: str, tmp_path: Path) -> None:
+    do, expected = WRONG_WIDTHS[wrong]
+    directory = tmp_path / "model"
+    export_model(compressed("gqa", "pruned"), None, directory)
+    AutoModelForCausalLM.from_pretrained(directory)
+    do(directory)
+    message = refusal(lambda: AutoModelForCausalLM.from_pretrained(directory))
+    assert expected in message
+    assert str(directory) in message
+
+
+def test_continuous_batching_of_a_pruned_model_is_refused(tmp_path: Path) -> None:
+    export_model(compressed("gqa", "pruned"), None, tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert "continuous batching" in refusal(lambda: model.generate_batch([[5, 9]]))
+
+
 def test_pickled_weights_cannot_be_asked_for(saved: Path) -> None:
     assert "safetensors" in refusal(lambda: AutoModelForCausalLM.from_pretrained(saved, use_safetensors=False))
 
@@ -466,3 +583,100 @@ def test_the_model_types_are_known_in_whatever_order_modules_are_imported(first:
     root = Path(__file__).parents[2]
     ran = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+QUANTISED: dict[str, dict[str, Any]] = {
+    "8 bits": {"load_in_8bit": True},
+    "4 bits": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+}
+
+
+def quantised(directory: Path, bits: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(directory, quantization_config=BitsAndBytesConfig(**QUANTISED[bits]))
+
+
+@pytest.mark.parametrize(
+    # of 64 columns is what bitsandbytes packs once more on some CPUs
+    ("kind", "width"),
+    (("mixed", 16), ("mixed", 64), ("pruned", 16), ("pruned and factorised", 16)),
+)
+@pytest.mark.parametrize("bits", QUANTISED)
+def test_transformers_quantises_it_saves_it_and_loads_it_again(
+    bits: str, kind: str, width: int, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    exact = compressed("gqa", kind, width=width)
+    export_model(exact, None, tmp_path / "full")
+    model = quantised(tmp_path / "full", bits)
+    linears = {name for name, module in model.model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert linears == {name for name, module in exact.model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert all(not model.model.get_submodule(name).weight.is_floating_point() for name in linears)
+    seen = logits(model, ids)
+    assert not torch.equal(seen, logits(exact, ids))
+    model.save_pretrained(tmp_path / "a")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    assert torch.equal(logits(again, ids), seen)
+    again.save_pretrained(tmp_path / "b")
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "b"), ids), seen)
+    first, second = (weights(tmp_path / name) for name in "ab")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("kind", ("mixed", "pruned"))
+@pytest.mark.parametrize(("bits", "rounding"), (("8 bits", 0.006), ("4 bits", 0.16)))
+def test_a_quantised_layer_is_the_same_but_for_rounding(bits: str, rounding: float, kind: str, tmp_path: Path) -> None:
+    """By at most half the widest step between two numbers, of 1 for the largest; of whatever widths the layer is."""
+    exact = compressed("gqa", kind)
+    export_model(exact, None, tmp_path / "full")
+    widths = set()
+    for name, module in quantised(tmp_path / "full", bits).model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            W = exact.model.get_submodule(name).weight.detach()
+            x = torch.eye(W.shape[1], requires_grad=True)
+            y = module(x)
+            y.sum().backward()
+            step = rounding * W.abs().max()
+            assert (y - module(0 * x) - W.T).abs().max() <= step, name
+            assert (x.grad - W.sum(dim=0)).abs().max() <= step * len(W), name
+            widths.add(W.shape[1])
+    assert widths == ({1, 3, 4, 16, 40} if kind == "mixed" else {8, 13, 16, 20})
+
+
+def test_a_stranger_loads_a_quantised_one(tokenizer: Any, tmp_path: Path) -> None:
+    export_model(compressed("qwen2", "pruned and factorised"), tokenizer, tmp_path / "full")
+    model = quantised(tmp_path / "full", "8 bits")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    ran = stranger(STRANGER, str(tmp_path / "model"), str(tmp_path / "out.pt"), folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    ids, seen, *_ = torch.load(tmp_path / "out.pt")
+    assert torch.equal(seen, logits(model, ids))
+
+
+@pytest.mark.parametrize("bits", QUANTISED)
+@pytest.mark.parametrize(
+    ("do", "expected"),
+    (
+        (lambda d: edited(d, lambda c: c["impact_ranks"].update({BLOCK + "self_attn.q_proj": 2})), "has the shape"),
+        (lambda d: edited(d, lambda c: c["impact_ranks"].update({"model.tail": 2})), "model.tail"),
+        (lambda d: reweighted(d, lambda t: t.__delitem__("model.norm.weight")), "lacks model.norm.weight"),
+        (lambda d: reweighted(d, lambda t: t.update({"extra": torch.ones(1)})), "left over extra"),
+        (lambda d: truncated(d, -1), "cut short"),
+        (
+            lambda d: reweighted(
+                d, lambda t: [t.pop(name) for name in list(t) if "q_proj.down." in name and not name.endswith("weight")]
+            ),
+            "layers.0.self_attn.q_proj.down",
+        ),
+    ),
+)
+def test_a_damaged_quantised_checkpoint_is_refused(
+    bits: str, do: Callable[[Path], None], expected: str, saved: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "quantised"
+    quantised(saved, bits).save_pretrained(directory)
+    AutoModelForCausalLM.from_pretrained(directory)
+    do(directory)
+    message = refusal(lambda: AutoModelForCausalLM.from_pretrained(directory))
+    assert expected in message
+    assert str(directory) in message

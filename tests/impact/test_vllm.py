@@ -28,6 +28,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from baselines.flap import Flap
 from baselines.svd import Svd
 from impact.compression import compress, prepare_units
 from impact.export import export_model
@@ -47,19 +48,19 @@ ARCHITECTURES: dict[str, Any] = {
         LlamaConfig,
         LlamaForCausalLM,
         {
-            "num_key_value_heads": 1,
+            "num_key_value_heads": 2,
             "rope_parameters": {
                 "rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
             },
         },
     ),
-    "mistral": (MistralConfig, MistralForCausalLM, {"num_key_value_heads": 1, "sliding_window": 6}),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"num_key_value_heads": 1}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"num_key_value_heads": 2, "sliding_window": 6}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"num_key_value_heads": 2}),
     "qwen2 with windows": (
         Qwen2Config,
         Qwen2ForCausalLM,
-        {"num_key_value_heads": 1, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+        {"num_key_value_heads": 2, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
     ),
 }  # fmt: skip
 # Which of a model's Linears stay dense, by number and name.
@@ -68,6 +69,8 @@ KINDS: dict[str, Callable[[int, str], bool]] = {
     "mixed": lambda i, name: i % 4 == 1,
     "dense head": lambda i, name: name == "lm_head" or i % 5 == 2,
     "tied head": lambda i, name: name == "lm_head" or i % 3 == 1,
+    "pruned and factorised": lambda i, name: name != "lm_head",
+    "pruned": lambda i, name: True,
 }
 
 
@@ -92,10 +95,10 @@ def checkpoint(directory: Path, architecture: str, kind: str) -> Path:
     model = causal_lm(
         config(
             vocab_size=VOCABULARY,
-            hidden_size=64,
+            hidden_size=128,
             intermediate_size=160,
             num_hidden_layers=3,
-            num_attention_heads=2,
+            num_attention_heads=4,
             max_position_embeddings=512,
             tie_word_embeddings=kind == "tied head",
             bos_token_id=None,
@@ -105,12 +108,32 @@ def checkpoint(directory: Path, architecture: str, kind: str) -> Path:
     )
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name else 0.0, std=0.15)
+    if kind.startswith("pruned"):
+        prune(model)
     stays = KINDS[kind]
     components = dict(prepare_units(Svd(), model, {}))
     ranks = {name: None if stays(i, name) else 13 + i % 5 for i, name in enumerate(components)}
     compress(model.eval(), Svd(), components, ranks, {})
     export_model(model, None, directory)
     return directory
+
+
+def prune(model: Any) -> None:
+    """Leaves half of the heads and neurons in the first layer, one head of keys in the last, and others in between."""
+    random = torch.Generator().manual_seed(1)
+    statistics = {
+        unit.name: {
+            f"channel_{moment}": torch.rand(model.get_submodule(unit.name).in_features, generator=random)
+            for moment in ("mean", "variance")
+        }
+        for unit in Flap().units(model)
+    }
+    components = dict(prepare_units(Flap(), model, statistics))
+    kept: dict[str, Any] = {name: tuple(range(1, c.shape[1], 2)) for name, c in components.items()}
+    kept["model.layers.1.self_attn.o_proj"] = None
+    kept["model.layers.1.mlp.down_proj"] = (0, 5, 77)
+    kept["model.layers.2.self_attn.o_proj"] = (0,)
+    compress(model, Flap(), components, kept, {})
 
 
 def engine(directory: Path, route: str, **extra: Any) -> Any:
@@ -167,8 +190,9 @@ def test_the_transformers_backend_gives_the_tokens_of_transformers(
     assert served(engine(directory, "transformers")) == expected(directory)
 
 
-def test_the_traced_native_model_gives_the_same_tokens(tmp_path: Path) -> None:
-    directory = checkpoint(tmp_path / "model", "qwen2", "mixed")
+@pytest.mark.parametrize("kind", ("mixed", "pruned"))
+def test_the_traced_native_model_gives_the_same_tokens(kind: str, tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path / "model", "qwen2", kind)
     # mode 2: vLLM traces the model as for compiling it; run as traced, which needs no compiler
     traced = engine(directory, "native", enforce_eager=False, compilation_config={"mode": 2, "backend": "eager"})
     assert served(traced) == expected(directory)
@@ -189,9 +213,18 @@ def test_the_native_model_agrees_with_transformers_in_bfloat16(kind: str, tmp_pa
             assert found[tokens[i]].logprob == pytest.approx(logprobs[i - 1, tokens[i]].item(), abs=0.15)
 
 
-def test_the_transformers_backend_refuses_a_factorised_head(tmp_path: Path) -> None:
-    directory = checkpoint(tmp_path / "model", "llama", "factorised")
-    assert "factorised lm_head" in refusal(lambda: engine(directory, "transformers"))
+@pytest.mark.parametrize(("kind", "word"), (("factorised", "factorised lm_head"), ("pruned", "pruned layers")))
+def test_the_transformers_backend_refuses_what_it_cannot_serve(kind: str, word: str, tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path / "model", "llama", kind)
+    assert word in refusal(lambda: engine(directory, "transformers"))
+
+
+def test_the_cache_holds_the_heads_that_are_left(tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path / "model", "llama", "pruned")
+    cache = engine(directory, "native").llm_engine.vllm_config.cache_config
+    heads, size = (2, 4, 1), 32
+    page = sum(2 * n * size * 4 * cache.block_size for n in heads)
+    assert cache.num_gpu_blocks == 2**24 // page
 
 
 def test_the_native_model_refuses_adapters(tmp_path: Path) -> None:
@@ -301,10 +334,11 @@ def test_lm_eval_sees_the_same_completions_through_transformers_and_vllm(
     assert completions["vllm"] == completions["hf"]
 
 
-def test_a_measurement_of_vllm_is_a_point_of_table_14(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ("mixed", "pruned"))
+def test_a_measurement_of_vllm_is_a_point_of_table_14(kind: str, tmp_path: Path) -> None:
     from results.speed import speed_point
 
-    directory = checkpoint(tmp_path / "model", "gqa", "mixed")
+    directory = checkpoint(tmp_path / "model", "gqa", kind)
     command = [sys.executable, "-m", "evals.vllm_throughput", str(directory), "--route", "native"]
     command += ["--batch-size", "2", "--prompt-tokens", "6", "--new-tokens", "5", "--repetitions", "2"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

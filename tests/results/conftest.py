@@ -7,6 +7,7 @@ import pytest
 
 from results.cells import BenchmarkResult, Cell
 from results.printed import printed_benchmarks, printed_table
+from results.quantized_cells import QuantizedCell
 
 MakeCells = Callable[..., list[Cell]]
 
@@ -65,3 +66,62 @@ def table6_cells() -> MakeCells:
 @pytest.fixture
 def provenance() -> dict[str, str]:
     return {"preset": "tiny", "model": "invented 1 M Llama", "date": "2026-01-02", "command": "./reproduce.sh table6"}
+
+
+@pytest.fixture
+def quantized_cells() -> Callable[..., list[QuantizedCell]]:
+    """All cells of Table 1, 2 or 3 for a 1 M parameter model whose accuracies (in %) are the printed ones plus shift.
+
+    Before quantization a model is better by the points that ``lost`` gives its method, else by 3 (the dense one by none
+    in 8 bits and by 20 in 4). All models share one order of difficulty and differ by the problems at the margin only.
+    """
+
+    def make(
+        number: int = 1,
+        n: int = 1000,
+        seeds: tuple[int, ...] = (0,),
+        shift: Mapping[tuple[str, int], float] | None = None,
+        lost: Mapping[str, float] | None = None,
+    ) -> list[QuantizedCell]:
+        order = np.random.default_rng(3).permutation(n)
+        points_lost = {"dense": 0.0, "quantized": 20.0} | dict(lost or {})
+
+        def result(percent: float) -> BenchmarkResult:
+            solved = round(float(np.clip(percent, 0, 100)) / 100 * n)
+            return BenchmarkResult(n=n, correct=[bool(rank < solved) for rank in order])
+
+        cells = []
+        for line in printed_table(number).to_dict("records"):
+            model = {1: "7b", 2: "13b"}.get(number) or str(line["model"]).removeprefix("llama-2-")
+            method, row, bits = str(line["method"]), int(line.get("row", 1)), int(line["bits"])
+            nominal = round(line["model_size_gb"] / {"7b": 6.74, "13b": 13.02}[model] * 1_054_321)
+            after = {name: line[f"{name}_acc"] + (shift or {}).get((method, row), 0.0) for name in ("gsm8k", "math")}
+            cells += [
+                QuantizedCell(
+                    model=model,
+                    method=method,
+                    row=row,
+                    keep=None if row == 0 or bits == 4 else 80.0 - 10 * row,
+                    rank_rule="dense" if row == 0 or bits == 4 else "nuclear",
+                    eta=0.25 if method == "impact" else None,
+                    bits=bits,
+                    scheme="llm.int8" if bits == 8 else "nf4",
+                    gauge="as trained",
+                    seed=seed,
+                    parameters=nominal * 8 // bits,
+                    dense_parameters=1_054_321,
+                    nominal_bytes=nominal,
+                    file_bytes=nominal + 100_000,
+                    memory_bytes=nominal + 200_000,
+                    perplexity={"gsm8k": 3.0, "math": 4.0},
+                    benchmarks={name: result(percent) for name, percent in after.items()},
+                    unquantized={}
+                    if method == "qlora"
+                    else {name: result(percent + points_lost.get(method, 3.0)) for name, percent in after.items()},
+                    runs={"quantize": f"{model}-{method}-{row}-{seed}"},
+                )
+                for seed in seeds
+            ]
+        return cells
+
+    return make

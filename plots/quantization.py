@@ -1,0 +1,78 @@
+"""Figures 6 and 7: pass@1 accuracy against nominal size of quantized models, with and without compression."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plots.figure_files import write_figure
+from plots.size_accuracy import curves, limits, panels
+from results.cells import DENSE
+from results.printed import PRINTED_MODEL, printed_table
+from results.quantization_claims import MODELS
+from results.quantized_cells import QLORA, QUANTIZED
+
+# the model of each figure; its 8-bit table and its name in Table 3 are those of `results.quantization_claims`
+FIGURES = {6: "7b", 7: "13b"}
+# markers that no curve has, and empty where those of curves are filled
+FOUR_BIT = {QUANTIZED: ("p", "4-bit dense"), QLORA: ("*", "4-bit QLoRA")}
+
+
+def quantization(
+    eight_bit: pd.DataFrame, four_bit: pd.DataFrame, number: int, benchmark: str, provenance: Mapping[str, str]
+) -> Figure:
+    """Accuracy (%) against nominal size: this run on the left, the paper's numbers on the right.
+
+    8-bit models are curves by method, 4-bit ones points. Sizes are in percent of the dense model's at one byte a
+    parameter, because a stand-in model's absolute ones lie orders of magnitude from the paper's.
+
+    Args:
+        eight_bit, four_bit: the tables of `results.quantization.build_quantization_table` for Table 1 (Figure 6) or 2
+            (Figure 7), and for Table 3, of which the figure's model is drawn.
+        provenance: as of `plots.size_accuracy.panels`.
+
+    Raises:
+        ValueError: nothing was measured on the benchmark.
+    """
+    model = FIGURES[number]
+    table, full, name = MODELS[model]
+    printed_four_bit = printed_table(3)
+    printed = pd.concat([printed_table(table), printed_four_bit[printed_four_bit["model"] == name]])
+    dense = printed.loc[printed["method"] == DENSE, "model_size_gb"].item()
+    printed["size_pct"] = 100 * printed["model_size_gb"] / dense
+    measured = pd.concat([eight_bit, four_bit[four_bit["model"] == model]])
+    label = "nominal size (% of the dense model's at 8 bits)"
+    return panels(measured, printed, benchmark, provenance, _draw, PRINTED_MODEL[full], label)
+
+
+def _draw(axes: Axes, points: pd.DataFrame, benchmark: str) -> None:
+    curves(axes, points[points["bits"] == 8], benchmark, prefix="8-bit ")
+    for method, (marker, label) in FOUR_BIT.items():
+        found = points[points["method"] == method]
+        if len(found):
+            axes.errorbar(
+                found["size_pct"], found[f"{benchmark}_acc"], yerr=limits(found, benchmark), fmt=marker, ms=10,
+                mfc="white", color="black", elinewidth=0.9, capsize=2.5, label=label,
+            )  # fmt: skip
+
+
+def write_quantization_figure(
+    eight_bit: pd.DataFrame,
+    four_bit: pd.DataFrame,
+    number: int,
+    benchmarks: Sequence[str],
+    provenance: Mapping[str, str],
+    out: Path,
+) -> list[Path]:
+    """Write Figure ``number``, 6 or 7, one panel letter a benchmark; arguments as of `quantization`.
+
+    Returns:
+        The files written under ``out``: ``figure6a.png``, ``figure6a.pdf``, ``figure6b.png``, ...
+    """
+    written = []
+    for letter, benchmark in zip("ab", benchmarks, strict=False):
+        figure = quantization(eight_bit, four_bit, number, benchmark, provenance)
+        written += write_figure(figure, out, f"figure{number}{letter}")
+    return written
