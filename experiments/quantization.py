@@ -205,6 +205,7 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
         parameters = made["parameters"] + made.get("parameters_added", 0)
         # FLAP's printed sizes are the share that was asked for, of everything (docs/assumptions.md)
         nominal = cell.keep_pct / 100 * dense if planned.method in plan.declared.grids else parameters
+        before = cell.jobs.get("ppl_after") or cell.jobs.get("ppl_before")
         bits = BITS[planned.scheme.removesuffix(" + lora")]
         cells.append(
             QuantizedCell(
@@ -224,6 +225,7 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
                 file_bytes=made["file_bytes"],
                 memory_bytes=made["memory_bytes"],
                 perplexity=measured(jobs["perplexity"])["perplexity"],
+                unquantized_perplexity=measured(before)["perplexity"] if before else {},
                 benchmarks=verdicts(jobs, planned.table.benchmarks),
                 unquantized=verdicts(cell.jobs, planned.table.benchmarks),
                 runs={slot: job.key for slot, job in (cell.jobs | jobs).items()},

@@ -23,7 +23,8 @@ def build_gauge_table(cells: Sequence[QuantizedCell], benchmarks: Sequence[str])
     records = []
     for cell in sorted(cells, key=lambda c: (c.row, c.scheme, c.gauge)):
         record: dict[str, object] = {"method": cell.method, "row": cell.row, "scheme": cell.scheme, "gauge": cell.gauge}
-        record |= {f"ppl_{text}": value for text, value in cell.perplexity.items()}
+        for text, value in cell.perplexity.items():
+            record |= {f"ppl_before_{text}": cell.unquantized_perplexity[text], f"ppl_{text}": value}
         for name in benchmarks:
             after, before = cell.benchmarks[name], cell.unquantized[name]
             limits = wilson_interval(sum(after.correct), after.n)
@@ -105,14 +106,16 @@ def render_terminal(table: pd.DataFrame, benchmarks: Sequence[str]) -> rich.tabl
 
 
 def _display(table: pd.DataFrame, benchmarks: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    texts = [str(name) for name in table.columns if str(name).startswith("ppl_")]
-    headers = ["method", "row", "scheme", "gauge", *(name.replace("_", " ") for name in texts)]
+    texts = [str(name).removeprefix("ppl_before_") for name in table.columns if str(name).startswith("ppl_before_")]
+    headers = ["method", "row", "scheme", "gauge", *(f"ppl {text}, before → after" for text in texts)]
     for name in benchmarks:
         headers += [f"{name} before %", f"{name} acc % [95 %]", f"{name} change [95 %]"]
     rows = []
     for record in table.to_dict("records"):
         fields = [str(record[name]) for name in ("method", "row", "scheme", "gauge")]
-        fields += [shown(record[text], ".4g") for text in texts]
+        fields += [
+            f"{shown(record[f'ppl_before_{text}'], '.4g')} → {shown(record[f'ppl_{text}'], '.4g')}" for text in texts
+        ]
         for name in benchmarks:
             limits = f"[{record[f'{name}_low']:.1f}, {record[f'{name}_high']:.1f}]"
             moved = f"[{record[f'{name}_change_low']:+.1f}, {record[f'{name}_change_high']:+.1f}]"

@@ -48,10 +48,10 @@ def build_quantization_table(cells: Sequence[QuantizedCell], number: int, benchm
 
     ``*_gb`` are 10^9 bytes; ``size_pct`` is the nominal size in percent of the dense model's at one byte a parameter;
     ``*_acc`` are percent, with 95 % Wilson limits ``*_low`` and ``*_high`` for the number of problems ``*_n``.
-    ``*_change`` is the accuracy after quantization minus that of the same model before it, in points, with 95 %
-    limits ``*_change_low`` and ``*_change_high`` of a paired bootstrap over the problems, ``*_change_p`` is McNemar's
-    exact p (of the first seed). Columns ``printed_*`` are the paper's. Several seeds and what is missing: as in
-    `results.table.build_table`.
+    ``ppl_before_*`` and ``ppl_*`` are perplexities before and after quantization. ``*_change`` is the accuracy after
+    quantization minus that of the same model before it, in points, with 95 % limits ``*_change_low`` and
+    ``*_change_high`` of a paired bootstrap over the problems, ``*_change_p`` is McNemar's exact p (of the first seed).
+    Columns ``printed_*`` are the paper's. Several seeds and what is missing: as in `results.table.build_table`.
 
     Raises:
         ValueError: the table is not one of Tables 1-3, a benchmark or a cell is not of it, or cells do not belong
@@ -104,7 +104,7 @@ def _columns(benchmarks: Sequence[str], texts: Sequence[str]) -> list[str]:
         *(f"{name}_change{what}" for name in benchmarks for what in ("", "_low", "_high", "_p")),
         *("printed_size_gb", *(f"printed_{name}_acc" for name in benchmarks)),
         *("row", "eta", "rank_rule", "bits", "scheme", "gauge", "seeds", *(f"{name}_n" for name in benchmarks)),
-        *("size_pct", *(f"ppl_{text}" for text in texts)),
+        *("size_pct", *(f"ppl_{when}{text}" for text in texts for when in ("before_", ""))),
         *(f"{size}_gb_seed_sd" for size in _SIZES),
         *(f"{name}_acc_seed_sd" for name in benchmarks),
     ]
@@ -133,7 +133,10 @@ def _record(
             if all(name in cell.unquantized for cell in group):
                 record |= _change(name, group)
     for text in texts:
-        record[f"ppl_{text}"] = geometric_mean([cell.perplexity.get(text, math.nan) for cell in group])
+        record |= {
+            f"ppl_before_{text}": geometric_mean([cell.unquantized_perplexity.get(text, math.nan) for cell in group]),
+            f"ppl_{text}": geometric_mean([cell.perplexity.get(text, math.nan) for cell in group]),
+        }
     return record
 
 
@@ -300,12 +303,12 @@ def _markdown(
 
 def _display(table: pd.DataFrame, benchmarks: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Headers and formatted rows for people; the printed columns come last."""
-    texts = [str(name) for name in table.columns if str(name).startswith("ppl_")]
+    texts = [str(name).removeprefix("ppl_before_") for name in table.columns if str(name).startswith("ppl_before_")]
     headers = [
         *("model", "method", "row", "keep %", "scheme, gauge", "nominal (GB)", "nominal % of dense", "file (GB)"),
         "memory (GB)",
         *(f"{name} {what}" for name in benchmarks for what in ("acc % [95 %]", "change [95 %]", "p")),
-        *(f"ppl {text.removeprefix('ppl_')}" for text in texts),
+        *(f"ppl {text}, before → after" for text in texts),
         "printed size (GB)",
         *(f"printed {name} acc %" for name in benchmarks),
     ]
@@ -326,7 +329,7 @@ def _display(table: pd.DataFrame, benchmarks: Sequence[str]) -> tuple[list[str],
                 shown_size(r["file_gb"]),
                 shown_size(r["memory_gb"]),
                 *accuracies,
-                *(shown(r[text], ".4g") for text in texts),
+                *(f"{shown(r[f'ppl_before_{text}'], '.4g')} → {shown(r[f'ppl_{text}'], '.4g')}" for text in texts),
                 shown(r["printed_size_gb"], ".2f"),
                 *(shown(r[f"printed_{name}_acc"], ".1f") for name in benchmarks),
             ]

@@ -19,8 +19,9 @@ class QuantizedCell(BaseModel):
     the value that ``rank_rule`` was given, in percent, None for models without one. ``parameters`` count the adapter's
     too. ``nominal_bytes`` is the paper's counting: one byte or half a byte for every parameter, for FLAP the kept share
     of the dense model's; ``file_bytes`` are those of the stored weights, ``memory_bytes`` those of the loaded ones.
-    ``unquantized`` is what the same model solved before quantization; an adapter trained on quantized weights has no
-    such model. ``runs`` names for every stage the run that the numbers come from.
+    ``unquantized`` is what the same model solved before quantization, ``unquantized_perplexity`` how it did then; an
+    adapter trained on quantized weights has no such model. ``runs`` names for every stage the run that the numbers come
+    from.
     """
 
     # a destroyed model may well have infinite perplexity: recorded as such, in JSON too
@@ -42,6 +43,7 @@ class QuantizedCell(BaseModel):
     file_bytes: int = Field(gt=0)
     memory_bytes: int = Field(gt=0)
     perplexity: dict[str, Annotated[float, Field(gt=0)]]
+    unquantized_perplexity: dict[str, Annotated[float, Field(gt=0)]]
     benchmarks: dict[str, BenchmarkResult]
     unquantized: dict[str, BenchmarkResult]
     runs: dict[str, str]

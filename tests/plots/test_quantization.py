@@ -20,7 +20,7 @@ def cell(model: str, method: str, row: int, bits: int, size: int, solved: int) -
     return QuantizedCell(
         model=model, method=method, row=row, keep=None, rank_rule="invented", eta=None, bits=bits, scheme="invented",
         gauge="as trained", seed=0, parameters=size, dense_parameters=1_000_000, nominal_bytes=size, file_bytes=size,
-        memory_bytes=size, perplexity={}, unquantized={}, runs={},
+        memory_bytes=size, perplexity={}, unquantized_perplexity={}, unquantized={}, runs={},
         benchmarks={"gsm8k": BenchmarkResult(n=20, correct=[k < solved for k in range(20)])},
     )  # fmt: skip
 

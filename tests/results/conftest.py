@@ -114,6 +114,7 @@ def quantized_cells() -> Callable[..., list[QuantizedCell]]:
                     file_bytes=nominal + 100_000,
                     memory_bytes=nominal + 200_000,
                     perplexity={"gsm8k": 3.0, "math": 4.0},
+                    unquantized_perplexity={"gsm8k": 2.0},
                     benchmarks={name: result(percent) for name, percent in after.items()},
                     unquantized={}
                     if method == "qlora"

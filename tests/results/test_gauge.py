@@ -19,7 +19,8 @@ def cell(row: int, scheme: str, gauge: str, solved: int) -> QuantizedCell:
     return QuantizedCell(
         model="7b", method="impact", row=row, keep=70.0, rank_rule="nuclear_norm", eta=0.25, bits=8, scheme=scheme,
         gauge=gauge, seed=1, parameters=10, dense_parameters=20, nominal_bytes=10, file_bytes=12, memory_bytes=11,
-        perplexity={"math": 3.0}, benchmarks={"math": marks}, unquantized={"math": before}, runs={},
+        perplexity={"math": 3.0}, unquantized_perplexity={"math": 2.5},
+        benchmarks={"math": marks}, unquantized={"math": before}, runs={},
     )  # fmt: skip
 
 

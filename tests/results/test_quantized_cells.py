@@ -9,6 +9,7 @@ def cell(**changes: object) -> QuantizedCell:
         "model": "7b", "method": "impact", "row": 3, "keep": 40.0, "rank_rule": "nuclear", "eta": 0.25, "bits": 8,
         "scheme": "llm.int8", "gauge": "as trained", "seed": 0, "parameters": 400_000, "dense_parameters": 1_000_000,
         "nominal_bytes": 400_000, "file_bytes": 500_000, "memory_bytes": 600_000, "perplexity": {"gsm8k": 3.0},
+        "unquantized_perplexity": {},
         "benchmarks": {"gsm8k": {"n": 2, "correct": "10"}}, "unquantized": {"gsm8k": {"n": 2, "correct": "11"}},
         "runs": {"quantize": "abc"},
     }  # fmt: skip
