@@ -44,9 +44,9 @@ def save_quantized(
 
 
 def is_quantized(directory: Path) -> bool:
-    """Whether a checkpoint is one of `save_quantized`."""
+    """Whether a checkpoint is one of `save_quantized`. (A model read from a GGUF file has a quantization_config too.)"""
     config, _ = PretrainedConfig.get_config_dict(directory)
-    return "quantization_config" in config
+    return "quantization" in (config.get("impact_recipe") or {})
 
 
 def load_quantized(
@@ -59,7 +59,7 @@ def load_quantized(
     model: Any = AutoModelForCausalLM.from_pretrained(
         directory, dtype=dtype, attn_implementation=attention, device_map={"": device}
     )
-    if (model.config.impact_recipe or {}).get("quantization") == WEIGHT_ONLY:
+    if model.config.impact_recipe["quantization"] == WEIGHT_ONLY:
         _keep_activations(model)
     if adapter is not None:
         model.load_adapter(str(adapter))

@@ -65,7 +65,8 @@ def as_pretrained(model: PreTrainedModel) -> PreTrainedModel:
         raise CheckpointError(f"no compressed form of model type '{architecture}': there are {', '.join(_CLASSES)}")
     config_class, model_class = _CLASSES[architecture]
     values = model.config.to_dict()
-    for name in ("model_type", "architectures", "auto_map"):
+    # how the weights that it was read from were quantized (GGUF) is not how these are
+    for name in ("model_type", "architectures", "auto_map", "quantization_config"):
         values.pop(name, None)
     values["impact_ranks"] = {
         name: module.down.out_features
