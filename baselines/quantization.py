@@ -44,7 +44,7 @@ def save_quantized(
 
 
 def is_quantized(directory: Path) -> bool:
-    """Whether a checkpoint is one of `save_quantized`. (A model read from a GGUF file has a quantization_config too.)"""
+    """Whether a checkpoint is one of `save_quantized`; one read from a GGUF file has a quantization_config as well."""
     config, _ = PretrainedConfig.get_config_dict(directory)
     return "quantization" in (config.get("impact_recipe") or {})
 
