@@ -14,7 +14,7 @@ from baselines.replay import Replay
 from baselines.svd import singular_triplets
 from impact.factorisation import Factorisation, bias_of
 from impact.interface import Components, Kept, Sensitivity, Statistics, Unit
-from impact.rank_rule import RankRule
+from impact.rank_rule import RankRule, RuleKind
 from impact.ranks import parameter_ratio_rank
 
 DENSE = 1.0
@@ -30,6 +30,7 @@ class Asvd(Factorisation):
     """
 
     name: ClassVar[str] = "asvd"
+    rule: ClassVar[RuleKind] = "parameter_ratio"
     searches: ClassVar[bool] = True
     alpha: float = 0.5
     candidates: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

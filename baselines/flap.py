@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from impact.factorisation import bias_of
 from impact.interface import Components, Kept, Method, Sensitivity, Statistics, Unit
-from impact.rank_rule import RankRule
+from impact.rank_rule import RankRule, RuleKind
 
 # The Linear that reads the parts first, then those that write them.
 _ATTENTION = ("o_proj", "q_proj", "k_proj", "v_proj")
@@ -27,6 +27,7 @@ class Flap(Method):
     """
 
     name: ClassVar[str] = "flap"
+    rule: ClassVar[RuleKind] = "parameter_ratio"
 
     def statistics(self) -> frozenset[str]:
         return frozenset({"input_variance"})
@@ -88,6 +89,15 @@ class Flap(Method):
             rows = _channels(kept, writer.out_features // parts, W.device)
             narrowed.append(_linear(writer.weight.detach()[rows], None if writer.bias is None else writer.bias[rows]))
         return narrowed
+
+    def parameters(self, unit: Unit, modules: Sequence[nn.Linear], kept: Kept) -> int:
+        dense = sum(p.numel() for module in modules for p in module.parameters())
+        if not isinstance(kept, tuple):
+            return dense
+        reader, *writers = modules
+        narrowed = reader.weight.numel() + sum(p.numel() for module in writers for p in module.parameters())
+        added = reader.out_features if reader.bias is None else 0
+        return dense - narrowed + narrowed // unit.parts * len(kept) + added
 
 
 def adaptive_search(spectra: Sequence[Tensor], weights: Sequence[int], ratio: float) -> list[int]:

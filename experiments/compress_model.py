@@ -24,10 +24,9 @@ from experiments.errors import UserError
 from experiments.settings import choose
 from experiments.stages.models import batches, device, load_checkpoint, one_line_errors
 from impact.calibration import Batch, calibrate
-from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
+from impact.compression import compress, parameter_count, prepare_units, untie_compressed_head
 from impact.export import ARCHITECTURES, export_model
-from impact.factorisation import Factorisation
-from impact.interface import Components, Kept, Method, Sensitivity
+from impact.interface import Components, Kept, Method, Sensitivity, Unit
 from impact.rank_rule import RankRule
 
 BILLIONS_BELOW = 10_000
@@ -38,7 +37,7 @@ BILLIONS_BELOW = 10_000
 class Compressed:
     """Sizes in parameters, shared ones once: of the model as it came, with lm_head untied, and compressed.
 
-    value: the keep ratio in percent, or for a searching method the parameter ratio in percent.
+    value: the keep ratio in percent of what the method's rule counts.
     """
 
     tied_parameters: int
@@ -64,7 +63,7 @@ def compress_model(
 ) -> Compressed:
     """Compresses a model from a directory or the hub and writes it to `out` as a Hugging Face directory.
 
-    keep: k in percent of each layer's spectrum (Algorithm 1); for a method that searches, of the parameters.
+    keep: k in percent of each layer's spectrum (Algorithm 1); for ASVD and FLAP, of the parameters they compress.
     target_size: instead of it, the largest model of at most that many parameters (billions below 10,000).
     calibration: JSON lines with `query` and `response`. Raises UserError with one line for every mistake; `out`
     appears only when it is complete.
@@ -81,7 +80,7 @@ def compress_model(
     rows = _calibration_rows(chosen, calibration)
     dense, tokenizer, dtype = _load(model)
     tied_parameters = parameter_count(dense)
-    untie_embeddings(dense)
+    untie_compressed_head(chosen, dense)
     dense_parameters = parameter_count(dense)
     target = None if target_size is None else _parameters(target_size)
     if target is not None and target >= tied_parameters:
@@ -102,7 +101,7 @@ def compress_model(
 
             def allocate(value: float) -> dict[str, Kept]:
                 kept = chosen.allocate(_rule(chosen, value), stored.outlines, sensitivity)
-                return _dense_where_larger(kept, dense) if dense_if_larger else kept
+                return _dense_where_larger(kept, dense, chosen) if dense_if_larger else kept
 
             value = keep if target is None else _largest(allocate, dense, target, chosen)
             assert value is not None
@@ -119,7 +118,7 @@ def compress_model(
 class _Stored(Mapping[str, Components]):
     """Components of every unit on disk, since the full bases of a 7B model would take 41 GB of memory.
 
-    outlines: spectrum and shape of each, which is what allocation reads.
+    outlines: each without its matrices, which is what allocation reads.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -129,7 +128,8 @@ class _Stored(Mapping[str, Components]):
     def add(self, name: str, components: Components) -> None:
         tensors = {key: tensor.float().cpu().contiguous() for key, tensor in components.tensors.items()}
         save_file(tensors, self._file(name))
-        self.outlines[name] = Components(components.spectrum.cpu(), {}, components.shape)
+        vectors = {key: tensor for key, tensor in tensors.items() if tensor.dim() == 1}
+        self.outlines[name] = Components(components.spectrum.cpu(), vectors, components.shape)
 
     def __getitem__(self, name: str) -> Components:
         outline = self.outlines[name]
@@ -149,17 +149,14 @@ _Advance = Callable[[str, Iterable[Any], int], Iterable[Any]]
 """(what, steps, how many) -> the steps, shown as they are taken."""
 
 
-def _method(name: str, eta: float | None) -> Factorisation:
-    offered = [known for known, method in METHODS.items() if issubclass(method, Factorisation)]
-    choose(name, offered, "method")
+def _method(name: str, eta: float | None) -> Method:
+    choose(name, METHODS, "method")
     if eta is not None and not 0 <= eta <= 1:
         raise UserError(f"--eta must lie in [0, 1], got {eta:g}")
     try:
-        method = build_method(name, {} if eta is None else {"eta": eta})
+        return build_method(name, {} if eta is None else {"eta": eta})
     except ValueError as error:
         raise UserError(f"--eta: {error}") from None
-    assert isinstance(method, Factorisation)
-    return method
 
 
 def _calibration_rows(method: Method, calibration: Path | None) -> list[Row]:
@@ -193,7 +190,7 @@ def _parameters(target_size: float) -> int:
 
 
 def _rule(method: Method, value: float) -> RankRule:
-    return RankRule("parameter_ratio", value / 100) if method.searches else RankRule("nuclear_norm", value)
+    return RankRule(method.rule, value if method.rule == "nuclear_norm" else value / 100)
 
 
 def _statistics(
@@ -231,46 +228,37 @@ def _search(
     return method.score(model, components, perplexity)
 
 
-def _size(kept: Mapping[str, Kept], model: nn.Module) -> int:
-    """Parameters of the model with these ranks."""
-    total = parameter_count(model)
-    for name, rank in kept.items():
-        if isinstance(rank, int):
-            total += _factors(model, name, rank) - sum(p.numel() for p in model.get_submodule(name).parameters())
-    return total
+def _saved(method: Method, model: nn.Module, unit: Unit, kept: Kept) -> int:
+    """How many parameters fewer a unit has with what it keeps than dense."""
+    modules: list[Any] = [model.get_submodule(name) for name in unit.modules]
+    return method.parameters(unit, modules, None) - method.parameters(unit, modules, kept)
 
 
-def _factors(model: nn.Module, name: str, rank: int) -> int:
-    dense = model.get_submodule(name)
-    assert isinstance(dense, nn.Linear)
-    return rank * (dense.in_features + dense.out_features) + dense.out_features
+def _size(kept: Mapping[str, Kept], model: nn.Module, method: Method) -> int:
+    """Parameters of the model when its units keep this."""
+    return parameter_count(model) - sum(_saved(method, model, unit, kept[unit.name]) for unit in method.units(model))
 
 
-def _dense_where_larger(kept: dict[str, Kept], model: nn.Module) -> dict[str, Kept]:
-    """Without the ranks whose factors take as many parameters as the layer itself: lossless, and smaller."""
-    return {
-        name: None
-        if isinstance(rank, int)
-        and _factors(model, name, rank) >= sum(p.numel() for p in model.get_submodule(name).parameters())
-        else rank
-        for name, rank in kept.items()
-    }
+def _dense_where_larger(kept: dict[str, Kept], model: nn.Module, method: Method) -> dict[str, Kept]:
+    """Without what takes as many parameters as the unit itself: lossless, and smaller."""
+    saved = {unit.name: _saved(method, model, unit, kept[unit.name]) for unit in method.units(model)}
+    return {name: what if saved[name] > 0 else None for name, what in kept.items()}
 
 
 def _largest(allocate: Callable[[float], dict[str, Kept]], model: nn.Module, target: int, method: Method) -> float:
     """The largest value of the rule, in percent, whose model has at most `target` parameters."""
     low, high = 100 * getattr(method, "candidates", (1e-9,))[0], 100.0
-    smallest = _size(allocate(low), model)
+    smallest = _size(allocate(low), model, method)
     if smallest > target:
         raise UserError(
             f"the smallest model that {method.name} can make of this one has {smallest:,} parameters: "
             f"a target of {target:,} is out of reach"
         )
-    if _size(allocate(high), model) <= target:
+    if _size(allocate(high), model, method) <= target:
         return high
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if _size(allocate(middle), model) <= target else (low, middle)
+        low, high = (middle, high) if _size(allocate(middle), model, method) <= target else (low, middle)
     return low
 
 

@@ -201,7 +201,8 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
         cell, jobs = planned.cell, planned.jobs
         made = {**measured(jobs["quantize"]), **measured(jobs.get("qlora", jobs["quantize"]))}
         compressed = cell.jobs.get("compress")
-        dense = measured(compressed)["dense_parameters"] if compressed else made["parameters"]
+        # as published: with lm_head tied, where it is
+        dense = measured(compressed)["tied_parameters"] if compressed else made["parameters"]
         parameters = made["parameters"] + made.get("parameters_added", 0)
         # FLAP's printed sizes are the share that was asked for, of everything (docs/assumptions.md)
         nominal = cell.keep_pct / 100 * dense if planned.method in plan.declared.grids else parameters

@@ -20,6 +20,13 @@ def untie_embeddings(model: nn.Module) -> bool:
     return tied
 
 
+def untie_compressed_head(method: Method, model: nn.Module) -> None:
+    """Unties the embeddings where the method compresses lm_head; for a method that leaves it alone they stay tied."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    if any(model.get_submodule(name) is head for unit in method.units(model) for name in unit.modules):
+        untie_embeddings(model)
+
+
 def prepare_units(
     method: Method, model: nn.Module, statistics: Mapping[str, Statistics]
 ) -> Iterator[tuple[str, Components]]:

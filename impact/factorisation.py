@@ -57,6 +57,10 @@ class Factorisation(Method):
         tensors = {name: t[cut[name]].clone() if name in cut else t for name, t in components.tensors.items()}
         return Components(components.spectrum, tensors, components.shape)
 
+    def parameters(self, unit: Unit, modules: Sequence[nn.Linear], kept: Kept) -> int:
+        m, n = modules[0].weight.shape
+        return kept * (m + n) + m if isinstance(kept, int) else sum(p.numel() for p in modules[0].parameters())
+
     def largest_rank(self, components: Components, rule: RankRule) -> int:
         """The largest rank that `allocate` can give a unit under a rule, whatever the other units are."""
         if rule.kind == "nuclear_norm":

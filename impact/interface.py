@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from impact.rank_rule import RankRule
+from impact.rank_rule import RankRule, RuleKind
 
 Statistics = Mapping[str, Tensor]
 """What calibration gathered for one module: tensor name (impact.calibration) -> tensor."""
@@ -59,6 +59,8 @@ class Method(ABC):
     """One compression method."""
 
     name: ClassVar[str]
+    rule: ClassVar[RuleKind] = "nuclear_norm"
+    """What its keep ratio is a share of."""
     searches: ClassVar[bool] = False
     """Whether `score` must run before `allocate`."""
 
@@ -87,6 +89,10 @@ class Method(ABC):
         self, modules: Sequence[nn.Linear], components: Components, kept: Kept, statistics: Statistics
     ) -> Sequence[nn.Module]:
         """The replacement of each module of the unit, in the order of Unit.modules."""
+
+    @abstractmethod
+    def parameters(self, unit: Unit, modules: Sequence[nn.Linear], kept: Kept) -> int:
+        """Parameters of the unit's replacements, or where it stays dense of its modules."""
 
     def cap(self, components: Components, rules: Sequence[RankRule]) -> Components:
         """The components without what no rule can ask for: full bases of a 7B model would take 41 GB."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+RuleKind = Literal["nuclear_norm", "parameter_ratio"]
+
 
 @dataclass(frozen=True)
 class RankRule:
@@ -11,7 +13,7 @@ class RankRule:
     Raises ValueError for a value outside (0, 100] or (0, 1].
     """
 
-    kind: Literal["nuclear_norm", "parameter_ratio"]
+    kind: RuleKind
     value: float
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ from experiments.stages.interface import Task
 from experiments.stages.models import copy_tokenizer, load
 from experiments.stages.profile import load_statistics
 from impact.checkpoint import save_model
-from impact.compression import compress, parameter_count, prepare_units, untie_embeddings
+from impact.compression import compress, parameter_count, prepare_units, untie_compressed_head
 from impact.interface import Components, Sensitivity
 from impact.rank_rule import RankRule
 
@@ -38,7 +38,7 @@ def prepare(task: Task) -> dict[str, Any]:
     method = build_method(config.method, config.settings)
     rules = [RankRule(kind, value) for kind, value in config.rules]  # type: ignore[arg-type]
     model, _ = load(task.inputs["model"], "fp32", "eager")
-    untie_embeddings(model)
+    untie_compressed_head(method, model)
     tensors: dict[str, Tensor] = {}
     shapes = {}
     units = method.units(model)
@@ -73,7 +73,7 @@ def score(task: Task) -> dict[str, Any]:
     config: ScoreConfig = task.config
     method = build_method(config.method, config.settings)
     model, tokenizer = load(task.inputs["model"], config.precision, config.attention)
-    untie_embeddings(model)
+    untie_compressed_head(method, model)
     rows = rows_of(task.inputs["data"] / "calibration.jsonl")[: config.rows]
     components = load_components(task.inputs["components"])
     perplexity = SearchPerplexity(task, tokenizer, rows, len(components) * len(config.settings.get("candidates", [1])))
@@ -128,7 +128,7 @@ def run(task: Task) -> dict[str, Any]:
     method = build_method(config.method, config.settings)
     model, _ = load(task.inputs["model"], "fp32", "eager")
     tied_parameters = parameter_count(model)
-    untie_embeddings(model)
+    untie_compressed_head(method, model)
     dense_parameters = parameter_count(model)
     components = load_components(task.inputs["components"])
     rule = RankRule(config.rule, config.value)  # type: ignore[arg-type]

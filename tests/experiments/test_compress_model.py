@@ -121,6 +121,17 @@ def test_every_factorisation_reaches_a_target(method: str, run: Callable[..., Co
     assert done.parameters > 4300
 
 
+def test_a_pruned_model_meets_a_target_too(run: Callable[..., Compressed], tmp_path: Path) -> None:
+    done = run(method="flap", keep=50)
+    assert parameter_count(AutoModelForCausalLM.from_pretrained(tmp_path / "out")) == done.parameters
+    assert done.parameters < done.tied_parameters == done.dense_parameters  # it leaves a tied lm_head alone
+    target = (done.parameters + done.tied_parameters) // 2
+    larger = run(method="flap", target_size=target / 1e9, out=tmp_path / "larger")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "larger")
+    assert done.parameters <= parameter_count(loaded) == larger.parameters <= target
+    assert loaded.config.impact_pruned
+
+
 def test_a_target_is_met_as_closely_as_the_rule_allows(run: Callable[..., Compressed], tmp_path: Path) -> None:
     done = run(target_size=4800 / 1e9)
     assert done.parameters <= 4800
