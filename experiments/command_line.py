@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
-from experiments.errors import UserError
+from experiments.errors import CheckError, UserError
 from experiments.settings import Preset, choose, known, load_preset, load_quantized_table, load_table
 
 if TYPE_CHECKING:
@@ -38,13 +38,17 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 after one line that says what is wrong."""
+    """Runs one command; returns the exit code: 0, 2 after one line that says what is wrong, or 1 if a check failed."""
     try:
         options = _parser().parse_args(arguments)
         _check(options)
         _run(options)
     except UserError as error:
         return _fail(str(error))
+    except CheckError as failed:
+        for line in failed.lines:
+            _fail(line)
+        return 1
     except OSError as error:
         if error.errno is None:
             raise
@@ -87,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="./reproduce.sh",
         description="Measures the tables and figures of the IMPACT paper, beside the printed numbers.",
-        epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why [TABLE] CELL, claims, gc, "
+        epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why [TABLE] CELL, claims, report, gc, "
         "score gsm8k|math|humaneval|mbpp GENERATIONS.jsonl --data FILE, "
-        "compress MODEL OUT --keep PERCENT --calibration FILE, test.",
+        "compress MODEL OUT --keep PERCENT --calibration FILE, bless [TABLE ...], check [TABLE ...], test.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -123,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--store", type=Path, default=ROOT / "runs", help="where outputs of stages are kept (default: runs)")
     add("--results", type=Path, help="where tables and figures go (default: results/<preset>)")
     add("--cores", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores to use (default: all)")
+    add("--each-seed", action="store_true", help="check: every further seed as an unchanged run of its own")
     add("--dry-run", action="store_true", help="say what would run, and run nothing")
     return parser
 
@@ -159,15 +164,19 @@ def _run(options: argparse.Namespace) -> None:
         return _score(options, rest)
     if first == "compress":
         return _compress(options, rest)
+    if first in ("bless", "check"):
+        return _hold(options, first, [load_table(name).number for name in rest])
     if first == "why":
         if not 1 <= len(rest) <= 2:
             raise UserError("why takes a cell, such as impact:3 or dense:0, after its table if that is not table6")
         return _why(options, rest[-1], rest[0] if len(rest) == 2 else "table6")
     all_targets = targets()
-    commands = ["all", "list", "why", "claims", "gc", "score", "compress", "test"]
+    commands = ["all", "list", "why", "claims", "report", "gc", "score", "compress", "bless", "check", "test"]
     chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
+    for name in {"bless", "check"} & {*chosen}:
+        raise UserError(f"{name} comes first and takes tables: ./reproduce.sh {name} table6")
     if "all" in chosen:
-        chosen = [*known("tables"), *derived_targets(), *MEASUREMENTS, "claims"]
+        chosen = [*known("tables"), *derived_targets(), *MEASUREMENTS, "claims", *chosen]
     if options.source == "paper":
         return _from_paper(options, chosen)
     for table in dict.fromkeys(all_targets[name] for name in chosen if name in all_targets):
@@ -177,6 +186,8 @@ def _run(options: argparse.Namespace) -> None:
             _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
     if "claims" in chosen:
         _claims(options)
+    if "report" in chosen:
+        _report(options)
 
 
 def _list() -> None:
@@ -188,6 +199,7 @@ def _list() -> None:
     console.print("table5: time and memory of profiling, ours and Algorithm 1 as printed, of random weights")
     console.print("table14, figure8: throughput and memory of Table 6's models, or of --random-weights")
     console.print("claims: every numeric claim of the paper, on its printed tables and on the measured ones")
+    console.print("report: all of a preset's tables, figures and claims on one page, report.html")
     for name in known("quantized_tables"):
         quantized = load_quantized_table(name)
         console.print(f"{name}{f', figure{quantized.figure}' if quantized.figure else ''}: {quantized.title}")
@@ -235,6 +247,22 @@ def _claims(options: argparse.Namespace) -> None:
 
     out = options.results or ROOT / "results" / options.preset
     publish_claims(out, out, command(), console)
+
+
+def _report(options: argparse.Namespace) -> None:
+    """One page with everything that a folder of results holds, and what it lacks."""
+    load_preset(options.preset)
+    from results.report_page import PAGE, build_page, write_page
+
+    folder = options.results or ROOT / "results" / options.preset
+    everything = {**targets(), "claims": "claims"}
+    try:
+        page = build_page(folder, options.store, everything, f"--preset {options.preset}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    write_page(page, command(), folder / PAGE)
+    names = ", ".join(section.label for section in page.sections)
+    console.print(f"written to {folder / PAGE}: {names}; {len(page.missing)} not run", markup=False)
 
 
 def _reproduce(options: argparse.Namespace, name: str, wanted: Sequence[str]) -> None:
@@ -413,6 +441,21 @@ def _compress(options: argparse.Namespace, rest: Sequence[str]) -> None:
         f"{made.dense_parameters:,} ({options.method}, keep {made.value:g} %)",
         markup=False,
     )
+
+
+def _hold(options: argparse.Namespace, order: str, numbers: Sequence[int]) -> None:
+    """Makes accuracy tables the reference, or holds them to it; all tables if none is named."""
+    load_preset(options.preset)
+    from experiments.regression import REFERENCE, bless, check, check_seeds
+
+    results = options.results or ROOT / "results" / options.preset
+    reference = ROOT / REFERENCE / options.preset
+    if order == "bless":
+        bless(results, reference, ROOT, numbers, command(), console)
+    elif options.each_seed:
+        check_seeds(results, reference, numbers, console)
+    else:
+        check(results, reference, numbers, options.methods, options.rows, console)
 
 
 def _collect_garbage(options: argparse.Namespace) -> None:

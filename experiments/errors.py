@@ -3,3 +3,11 @@
 
 class UserError(Exception):
     """One clear line that says what is wrong and what to do; shown without a traceback, exit code 2."""
+
+
+class CheckError(Exception):
+    """Numbers got worse than the reference: a line for each that did, exit code 1."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(*lines)
+        self.lines = lines

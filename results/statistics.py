@@ -32,6 +32,8 @@ def standard_error(accuracy: float, n: int) -> float:
     return float(np.sqrt(accuracy * (1 - accuracy) / n))
 
 
+# tables ask for the same few counts again and again, and each is a search
+@lru_cache(maxsize=4096)
 def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of an accuracy of ``correct`` out of ``n`` problems (Wilson 1927, JASA 22:209-212).
 

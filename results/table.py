@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -169,15 +169,24 @@ def write_table(
     return table, verdicts
 
 
-class _MeasuredTable(BaseModel):
-    """Of a written ``tableN.json``, what further tables are made from."""
+class MeasuredTable(BaseModel):
+    """Of a written ``tableN.json``, what further tables are made from and compared with."""
 
     table: int
     cells: list[Cell]
+    provenance: dict[str, str] = {}
+
+
+AnyTable = TypeVar("AnyTable", bound=MeasuredTable)
 
 
 def measured_cells_of(folder: Path) -> dict[int, list[Cell]]:
-    """The cells of every measured table that `write_table` wrote into a folder, by the table's number.
+    """The cells of every table that `measured_tables_of` finds in a folder, by the table's number."""
+    return {number: measured.cells for number, measured in measured_tables_of(folder, MeasuredTable).items()}
+
+
+def measured_tables_of(folder: Path, form: type[AnyTable]) -> dict[int, AnyTable]:
+    """Every measured table that `write_table` wrote into a folder, or one made from it, by the table's number.
 
     Tables derived from others, which hold no cells, are passed over. A folder without tables, or none, gives none.
 
@@ -190,12 +199,12 @@ def measured_cells_of(folder: Path) -> dict[int, list[Cell]]:
         try:
             if "cells" not in json.loads(text):
                 continue
-            measured = _MeasuredTable.model_validate_json(text)
+            measured = form.model_validate_json(text)
         except ValueError as error:
             raise ValueError(f"{path.name} is not a measured table: {error}") from error
         if path.stem != f"table{measured.table}":
             raise ValueError(f"{path.name} says that it is Table {measured.table}")
-        found[measured.table] = measured.cells
+        found[measured.table] = measured
     return found
 
 

@@ -1,0 +1,219 @@
+"""`bless` and `check`: reference numbers of the accuracy tables, and whether a run is as good as they are."""
+
+import json
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import rich.table
+from rich.console import Console
+
+from experiments.errors import CheckError, UserError
+from experiments.settings import choose
+from experiments.store import checksum
+from results.cells import DENSE, Cell, grouped_by_point
+from results.documents import BLANK, json_text, terminal_table, write_files
+from results.regression import MINIMUM_DROP, Change, Reference, as_seed, beside_paper, compare, seeds_of
+from results.table import AnyTable, MeasuredTable, measured_tables_of
+
+REFERENCE = Path("results") / "reference"
+_HEADERS = ["method", "problems", "marks", "flipped", "reference %", "now %", "change", "p"]
+_HEADERS += ["reference recovery %", "recovery now %", "recovery p", "allowed drop", "detectable drop"]
+
+
+def bless(results: Path, reference: Path, root: Path, numbers: Sequence[int], command: str, console: Console) -> None:
+    """Makes the accuracy tables in `results` the reference that later runs are held to.
+
+    root: the git work tree, which must be clean but for references. numbers: of these tables only, if any are named.
+    Raises UserError where the tree has changes, or where there is no such table.
+    """
+    commit = _clean_commit(root)
+    blessed = {"commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}", "command": command}
+    for number, table in _measured(results, numbers).items():
+        record = {
+            "table": number,
+            "blessed": blessed,
+            "provenance": table.provenance,
+            "csv_sha256": checksum(results / f"table{number}.csv"),
+            "cells": [json.loads(cell.model_dump_json()) for cell in table.cells],
+        }
+        write_files(reference, f"table{number}", {".json": json_text(record)})
+        seeds = len(seeds_of({number: table.cells}))
+        measured = f"measured {table.provenance.get('date', '')} at {table.provenance.get('commits', 'no commit')}"
+        console.print(f"Table {number}: {len(table.cells)} cells, {seeds} seed{'s' * (seeds > 1)}, {measured}")
+    console.print(f"blessed at {commit[:12]}, written to {reference}: commit it", markup=False)
+
+
+def _clean_commit(root: Path) -> str:
+    def git(*arguments: str) -> str:
+        order = ["git", "-C", str(root), *arguments]
+        try:
+            return subprocess.run(order, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f"bless needs a git checkout with a commit, which {root} is not") from error
+
+    commit = git("rev-parse", "--verify", "HEAD").strip()
+    changed = git("status", "--porcelain", "--", ".", f":(exclude){REFERENCE}").splitlines()
+    if changed:
+        raise UserError(
+            "bless needs a clean git tree, so that the reference names the code it is of: "
+            f"{len(changed)} changed or new, such as {changed[0][3:]}"
+        )
+    return commit
+
+
+def check(
+    results: Path,
+    reference: Path,
+    numbers: Sequence[int],
+    methods: Collection[str] | None,
+    rows: Collection[int] | None,
+    console: Console,
+) -> None:
+    """Compares the tables in `results` with the reference, without running a model.
+
+    numbers, methods, rows: of these only, where any are named. Raises CheckError if a method got worse or something
+    was not measured, and UserError where there is nothing to compare.
+    """
+    held, run = _held(reference, numbers), _measured(results, numbers)
+    chosen = {number: _chosen(table.cells, methods, rows) for number, table in held.items()}
+    found = compare(chosen, {number: table.cells for number, table in run.items()})
+    console.print(_terminal(found.changes))
+    for line in (*_power(found.changes, chosen), *_conditions(results, held, run)):
+        console.print(line, markup=False)
+    papers = [beside_paper(n, run[n].cells, run[n].provenance.get("model", "unnamed")) for n in held if n in run]
+    for line in (*found.warnings, *filter(None, papers)):
+        console.print(f"warning: {line}", markup=False)
+    if found.failures:
+        raise CheckError(found.failures)
+    console.print(f"no method got worse than the reference in {reference}", markup=False)
+
+
+def check_seeds(results: Path, reference: Path, numbers: Sequence[int], console: Console) -> None:
+    """Holds every seed in `results` that is not the reference's to its first one, as a run of its own.
+
+    Nothing but the seed of the second SFT differs, so a gate that fails calls an unchanged method worse. Raises
+    CheckError with the gates that did, and UserError where there is no other seed.
+    """
+    held = {number: table.cells for number, table in _held(reference, numbers).items()}
+    run = {number: table.cells for number, table in _measured(results, numbers).items()}
+    known = seeds_of(held)
+    seeds = [seed for seed in seeds_of(run) if seed not in known]
+    if not seeds:
+        raise UserError(f"the tables in {results} have no seed beyond the reference's: measure them with --seeds 11")
+    failures = []
+    quiet = 0
+    for seed in seeds:
+        found = compare(held, as_seed(run, seed, known[0]))
+        falls = [(change.accuracy.before - change.accuracy.after, change.method) for change in found.changes]
+        drop, method = max(falls, default=(0.0, "none"))
+        drops = ", ".join(f"{change.method} {_points(change.detectable)}" for change in found.changes)
+        said = "fails" if found.failures else "quiet"
+        console.print(f"seed {seed}: {said}; largest drop {drop:.1f} points ({method}); detectable: {drops}")
+        quiet += not found.failures
+        failures += [f"seed {seed}: {line}" for line in found.failures]
+    console.print(f"{quiet} of {len(seeds)} unchanged seeds are quiet")
+    if failures:
+        raise CheckError(failures)
+
+
+def _held(reference: Path, numbers: Sequence[int]) -> dict[int, Reference]:
+    held = _tables(reference, Reference, numbers)
+    if not held:
+        raise UserError(f"no reference in {reference}: ./reproduce.sh bless makes one of measured tables")
+    return held
+
+
+def _measured(results: Path, numbers: Sequence[int]) -> dict[int, MeasuredTable]:
+    measured = _tables(results, MeasuredTable, numbers)
+    if not measured:
+        raise UserError(f"no accuracy table in {results}: measure one first, such as ./reproduce.sh table6")
+    return measured
+
+
+def _tables(folder: Path, form: type[AnyTable], numbers: Sequence[int]) -> dict[int, AnyTable]:
+    try:
+        tables = measured_tables_of(folder, form)
+        for table in tables.values():
+            grouped_by_point(table.cells)
+    except ValueError as error:
+        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from error
+    for number in numbers:
+        if number not in tables:
+            raise UserError(f"no Table {number} in {folder}")
+    return {number: table for number, table in tables.items() if number in numbers or not numbers}
+
+
+def _chosen(cells: Sequence[Cell], methods: Collection[str] | None, rows: Collection[int] | None) -> list[Cell]:
+    """Of the methods and rows asked for; the dense model is what recovery is relative to."""
+    for method in methods or ():
+        choose(method, sorted({cell.method for cell in cells}), "method of the reference")
+    return [
+        cell
+        for cell in cells
+        if cell.method == DENSE
+        or ((methods is None or cell.method in methods) and (rows is None or cell.row in rows or cell.row == 0))
+    ]
+
+
+def _terminal(changes: Sequence[Change]) -> rich.table.Table:
+    rows = []
+    for change in changes:
+        gate, recovery = change.accuracy, change.recovery
+        recovered = [BLANK] * 3
+        if recovery is not None:
+            recovered = [f"{recovery.before:.1f}", f"{recovery.after:.1f}", f"{recovery.p_value:.2g}"]
+        rows.append(
+            [
+                *(change.method, str(change.problems), str(change.marks), str(change.flipped)),
+                *(f"{gate.before:.2f}", f"{gate.after:.2f}", f"{gate.after - gate.before:+.2f}", f"{gate.p_value:.2g}"),
+                *recovered,
+                *(f"{gate.minimum:.1f}", _points(change.detectable)),
+            ]
+        )
+    return terminal_table(_HEADERS, rows, ("method",), ("reference",), 0)
+
+
+def _points(drop: float | None) -> str:
+    return "none" if drop is None else f"{drop:.1f}"
+
+
+def _power(changes: Sequence[Change], reference: Mapping[int, Sequence[Cell]]) -> list[str]:
+    """How the column of detectable drops is to be read."""
+    several = len(seeds_of(reference)) > 1
+    if several:
+        unchanged = "where unchanged runs differ as the reference's seeds do, or as these two if that is more"
+    elif any(change.flipped for change in changes):
+        unchanged = "where unchanged runs differ in as many marks as these two"
+    else:
+        unchanged = "in a run that repeats all other marks, as this one does"
+    lines = [f"detectable drop: points that one method must lose to fail with at least 95 % probability, {unchanged}"]
+    if not several:
+        lines.append(
+            f"the reference has one seed: that another seed or machine moves no method by {MINIMUM_DROP:g} points is "
+            "assumed here, not measured"
+        )
+    return lines
+
+
+def _conditions(results: Path, held: Mapping[int, Reference], run: Mapping[int, MeasuredTable]) -> list[str]:
+    """What the two runs share: files bit for bit, hardware, packages."""
+    both = [number for number in held if number in run]
+    same = [number for number in both if _checksum(results / f"table{number}.csv") == held[number].csv_sha256]
+    other = [number for number in both if number not in same]
+    lines = [f"CSV files bit-identical to the reference's: {_named(same)}; different: {_named(other)}"]
+    for what in ("hardware", "packages"):
+        for number in both:
+            then, now = held[number].provenance.get(what, BLANK), run[number].provenance.get(what, BLANK)
+            if then != now:
+                lines.append(f"other {what} than the reference's: {now}; the reference's: {then}")
+    return [*dict.fromkeys(lines)]
+
+
+def _checksum(path: Path) -> str:
+    return checksum(path) if path.is_file() else ""
+
+
+def _named(numbers: Sequence[int]) -> str:
+    return ", ".join(f"Table {number}" for number in numbers) or "none"

@@ -1,0 +1,114 @@
+"""Where a cell's numbers come from: the runs that it names, as far as a store has them."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from results.markdown_html import anchor
+
+RECORD = "run.json"
+GENERATIONS = "generations.jsonl"
+
+
+class NamedRuns(BaseModel):
+    """Of any kind of cell in a table's JSON: what it is called, and the key (stage/hash) of each of its runs."""
+
+    method: str
+    row: int | None = None
+    model: str | None = None
+    seed: int | None = None
+    scheme: str | None = None
+    gauge: str | None = None
+    route: str | None = None
+    implementation: str | None = None
+    runs: dict[str, str] = {}
+
+    @property
+    def circumstances(self) -> str:
+        """What tells it from other cells of its method and row."""
+        words = (self.model, self.scheme, self.gauge, self.route, self.implementation)
+        return ", ".join([*filter(None, words), *([] if self.seed is None else [f"seed {self.seed}"])])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run behind a cell; of a run that the store does not have, only the first three are known.
+
+    gave: what the cell has of it, such as "accuracy gsm8k". record, generations: links to its files. wall_s: seconds.
+    """
+
+    circumstances: str
+    gave: str
+    key: str
+    record: str = ""
+    generations: str = ""
+    wall_s: float | None = None
+    started: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """All runs behind the cells of one method and row; ``anchor`` is its place in the page."""
+
+    anchor: str
+    name: str
+    runs: list[Run] = field(default_factory=list)
+
+
+def places_of(cells: Iterable[NamedRuns], name: str, store: Path, page: Path) -> list[Place]:
+    """The places of a table's cells, in their order. ``name`` is the table's; links are relative to the folder
+    ``page``."""
+    found: dict[str, Place] = {}
+    for cell in cells:
+        parts = [cell.method, *([] if cell.row is None else [str(cell.row)])]
+        key = anchor(name, *parts)
+        place = found.setdefault(key, Place(key, " row ".join(parts)))
+        place.runs.extend(_run(cell.circumstances, gave, run, store, page) for gave, run in cell.runs.items())
+    return list(found.values())
+
+
+class _Git(BaseModel):
+    commit: str | None
+    dirty: bool
+
+
+class _Record(BaseModel):
+    """Of a run.json, what is shown."""
+
+    wall_s: float
+    started: str
+    git: _Git
+    inputs: dict[str, str]
+
+
+def _run(circumstances: str, gave: str, key: str, store: Path, page: Path) -> Run:
+    path = store / key / RECORD
+    if not path.is_file():
+        return Run(circumstances, gave, key)
+    link = _link(path, page)
+    try:
+        record = _Record.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return Run(circumstances, gave, key, link, commit="its run.json is damaged")
+    # an accuracy is judged from the completions of another run
+    judged = record.inputs.get("generations")
+    generations = (store / "evaluate" / judged if judged else path.parent) / GENERATIONS
+    return Run(
+        circumstances,
+        gave,
+        key,
+        link,
+        _link(generations, page) if generations.is_file() else "",
+        record.wall_s,
+        record.started,
+        f"{record.git.commit}"[:12] + "+changes" * record.git.dirty,
+    )
+
+
+def _link(path: Path, page: Path) -> str:
+    return quote(Path(os.path.relpath(path, page)).as_posix())
