@@ -184,6 +184,8 @@ def _run(options: argparse.Namespace) -> None:
             _measure(options, MEASUREMENTS[table](options))
         else:
             _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
+    if options.dry_run:
+        return
     if "claims" in chosen:
         _claims(options)
     if "report" in chosen:

@@ -105,6 +105,14 @@ def test_the_paper_preset_says_what_it_would_run_and_what_is_missing(tmp_path: P
     assert "GPU-hours" in result.stdout and "missing here: weights of meta-llama/Llama-2-7b-hf" in result.stdout
 
 
+def test_a_dry_run_of_everything_writes_nothing(tmp_path: Path) -> None:
+    places = ("--store", str(tmp_path / "store"), "--results", str(tmp_path / "results"))
+    result = reproduce("all", "report", "--preset", "smoke", "--dry-run", *places)
+    assert result.returncode == 0, result.stderr
+    assert "quantize flap row 3 llm.int8" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     folder = published(tmp_path / "data")
     (folder / "metamath").mkdir()
