@@ -455,7 +455,7 @@ def _hold(options: argparse.Namespace, order: str, numbers: Sequence[int]) -> No
     if order == "bless":
         bless(results, reference, ROOT, numbers, command(), console)
     elif options.each_seed:
-        check_seeds(results, reference, numbers, console)
+        check_seeds(results, reference, numbers, options.methods, options.rows, console)
     else:
         check(results, reference, numbers, options.methods, options.rows, console)
 
