@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import rich.table
 
-from results.documents import json_rows, json_text, markdown_table, shown, terminal_table, write_files
+from results.documents import json_rows, json_text, markdown_table, shown, shown_interval, terminal_table, write_files
 from results.quantized_cells import QuantizedCell
 from results.statistics import paired_bootstrap, wilson_interval
 from results.table import REQUIRED_PROVENANCE
@@ -117,12 +117,11 @@ def _display(table: pd.DataFrame, benchmarks: Sequence[str]) -> tuple[list[str],
             f"{shown(record[f'ppl_before_{text}'], '.4g')} → {shown(record[f'ppl_{text}'], '.4g')}" for text in texts
         ]
         for name in benchmarks:
-            limits = f"[{record[f'{name}_low']:.1f}, {record[f'{name}_high']:.1f}]"
-            moved = f"[{record[f'{name}_change_low']:+.1f}, {record[f'{name}_change_high']:+.1f}]"
+            change, low, high = (record[f"{name}_change{what}"] for what in ("", "_low", "_high"))
             fields += [
                 shown(record[f"{name}_before"], ".1f"),
-                f"{record[f'{name}_acc']:.1f} {limits}",
-                f"{record[f'{name}_change']:+.1f} {moved}",
+                shown_interval(record[f"{name}_acc"], record[f"{name}_low"], record[f"{name}_high"], ".1f"),
+                shown_interval(change, low, high, "+.1f"),
             ]
         rows.append(fields)
     return headers, rows
