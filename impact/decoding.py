@@ -186,15 +186,31 @@ def fuse_for_decoding(model: nn.Module) -> int:
             for child in children:
                 _first_matrix(getattr(module, child))
             found.append((name, fused))
+    # one at a time, here and below, so that no more than one group of weights is in memory twice at any moment
+    for up in _second_factors(model) if found else ():
+        if up.weight.device.type == "cpu":
+            _lay_out(up, up.weight.detach().T.contiguous().T)
     for name, fuse in found:
-        # one at a time, so that no more than one group of weights is in memory twice at any moment
         model.set_submodule(name, fuse(model.get_submodule(name)))
     return len(found)
 
 
 def separate_after_decoding(model: nn.Module) -> int:
-    """Undoes `fuse_for_decoding` in place without copying a weight; returns the number of modules replaced."""
+    """Undoes `fuse_for_decoding` in place, no more than one weight copied at a time; returns the number of modules
+    replaced."""
     found = [(n, m) for n, m in model.named_modules() if isinstance(m, FusedAttention | FusedMLP)]
     for name, module in found:
         model.set_submodule(name, module.separate())
+    for up in _second_factors(model) if found else ():
+        _lay_out(up, up.weight.detach().contiguous())
     return len(found)
+
+
+def _second_factors(model: nn.Module) -> list[nn.Linear]:
+    pairs: list[Any] = [module for module in model.modules() if is_factorised(module)]
+    return [pair.up for pair in pairs]
+
+
+def _lay_out(linear: nn.Linear, weight: Tensor) -> None:
+    """Gives a Linear the same weight in another layout."""
+    linear.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)

@@ -219,7 +219,7 @@ LIMITS = Stage(
 )
 SPEED = Stage(
     "speed",
-    1,
+    2,
     SpeedConfig,
     "experiments.stages.speed:run",
     (

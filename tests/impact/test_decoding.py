@@ -13,6 +13,7 @@ from impact.compression import parameter_count
 from impact.decoding import (
     FusedAttention,
     FusedMLP,
+    SharedInput,
     fuse_for_decoding,
     is_factorised,
     separate_after_decoding,
@@ -139,7 +140,13 @@ def test_every_weight_is_held_once_fused_and_separated(compressed: Any) -> None:
     assert storages(compressed) == size
     assert parameter_count(compressed) == parameters
     fused = [m for m in compressed.modules() if isinstance(m, FusedAttention | FusedMLP)]
+    # on a CPU a second factor streams well by columns only
+    seconds = [m.up.weight for m in compressed.modules() if is_factorised(m)]
+    shared = [rest for m in compressed.modules() if isinstance(m, SharedInput) for rest in m.rest]
+    seconds += [rest.weight for rest in shared if isinstance(rest, nn.Linear)]
+    assert len(seconds) > len(fused) and all(weight.stride() == (1, len(weight)) for weight in seconds)
     assert separate_after_decoding(compressed) == len(fused) > 0
+    assert all(parameter.is_contiguous() for parameter in compressed.parameters())
     assert storages(compressed) == size
     after = compressed.state_dict()
     assert list(after) == list(state)
