@@ -54,6 +54,16 @@ install_vllm() {
     printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' >"$named/METADATA"
 }
 
+# Slurm's daemons and munge, which its test starts a cluster of.
+install_slurm() {
+    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null && return
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
+        fail "test-slurm needs root, and slurmctld, slurmd and munged: apt-get install slurm-wlm munge"
+    echo "installing slurm-wlm and munge" >&2
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge; } >"$venv/slurm.log" 2>&1 ||
+        fail "the installation failed; all of its output is in $venv/slurm.log"
+}
+
 # Plain glibc malloc hands memory back after every operation and threads spin against each other: both cost a small
 # model on a CPU most of its speed (docs/assumptions.md).
 export MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184
@@ -73,6 +83,15 @@ if [ "${1:-}" = test ]; then
     # the whole suite on all cores, one file after the other on each
     [ $# -gt 0 ] || set -- -n auto --dist loadfile
     cd "$here" && exec "$venv/bin/python" -m pytest "$@"
+fi
+if [ "${1:-}" = test-chaos ]; then
+    shift
+    cd "$here" && exec "$venv/bin/python" -m pytest -m chaos tests/chaos "$@"
+fi
+if [ "${1:-}" = test-slurm ]; then
+    shift
+    install_slurm
+    cd "$here" && exec "$venv/bin/python" -m pytest -m slurm tests/cluster "$@"
 fi
 [ $# -gt 0 ] || set -- --help
 exec "$venv/bin/python" -m experiments "$@"

@@ -48,6 +48,7 @@ def arguments() -> argparse.Namespace:
         ("repetitions", 3),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--eigenproblems-only", action="store_true", help="not the components and ratios after them")
     return parser.parse_args()
 
 
@@ -96,6 +97,21 @@ class Decomposition:
             a = self.method.coefficient(len(W), statistics)
             weighted_eigenbasis(W, activation_moments(statistics), a, cache)
 
+    def parts(self) -> dict[str, Callable[[], object]]:
+        """What `eigenbases` consists of, each part as often as there."""
+        W, statistics = self.linear(self.pair[0]).weight.detach().double(), self.statistics[self.pair[0]]
+        covariance = activation_moments(statistics).covariance.double()
+        weighted = self.method.coefficient(len(W), statistics)[:, None] * W
+        Lambda, Q = torch.linalg.eigh(covariance)
+        root = Q * Lambda.clamp(min=0).sqrt()
+        B = weighted @ root
+        K = B.T @ B
+        return {
+            "  of it the root, once": lambda: torch.linalg.eigh(covariance),
+            "  of it products": lambda: [(weighted @ root, B.T @ B, B @ Q) for _ in PAIR],
+            "  of it eigenproblems": lambda: [torch.linalg.eigh(K) for _ in PAIR],
+        }
+
     def components(self) -> None:
         """All that gate and up need before they are cut to a ratio."""
         cache: dict[int, Any] = {}
@@ -137,36 +153,36 @@ def side_by_side(variants: Mapping[str, Callable[[], object]], repetitions: int)
 def main() -> None:
     options = arguments()
     work = Decomposition(options)
-    work.components()
-    times = side_by_side(
-        {
-            "gate and up: eigenbases": work.eigenbases,
-            "  Algorithm 1's eigenproblems": work.eigenproblem,
+    variants: dict[str, Callable[[], object]] = {
+        "gate and up: eigenbases": work.eigenbases,
+        **work.parts(),
+        "  Algorithm 1's eigenproblems": work.eigenproblem,
+    }
+    if not options.eigenproblems_only:
+        variants |= {
             "gate and up: components for every ratio": work.components,
             "  Algorithm 1, stage 2 at one ratio": work.algorithm_1,
             "every Linear: one ratio": lambda: work.layers(RATIOS[:1]),
             "  five ratios": lambda: work.layers(RATIOS),
-        },
-        options.repetitions,
-    )
+        }
+    work.eigenbases()
+    times = side_by_side(variants, options.repetitions)
     table = Table(
         title=f"{options.hidden} wide, MLP {options.ffn}, {options.layers} block(s), float64, "
-        f"median of {options.repetitions}"
+        f"{torch.get_num_threads()} thread(s), median of {options.repetitions}"
     )
     table.add_column("what")
     for column in ("seconds", "ratio", "range", "of", "aim"):
         table.add_column(column, justify="right")
-    bases, eigenproblems, components, stage_2, one, five = times
-    for name, other, aim, what in (
-        (bases, None, "", ""),
-        (eigenproblems, bases, AIMS["eigenproblems"], "this / ours"),
-        (components, None, "", ""),
-        (stage_2, components, "", "this / ours"),
-        (one, None, "", ""),
-        (five, one, AIMS["ratios"], "five / one"),
-    ):
+    compared = {
+        "  Algorithm 1's eigenproblems": ("gate and up: eigenbases", "this / ours", AIMS["eigenproblems"]),
+        "  Algorithm 1, stage 2 at one ratio": ("gate and up: components for every ratio", "this / ours", ""),
+        "  five ratios": ("every Linear: one ratio", "five / one", AIMS["ratios"]),
+    }
+    for name in variants:
         row = [name, f"{median(times[name]):.2f}"]
-        if other:
+        if name in compared:
+            other, what, aim = compared[name]
             ratios = [a / b for a, b in zip(times[name], times[other], strict=True)]
             row += [f"{median(ratios):.2f}", f"{min(ratios):.2f} - {max(ratios):.2f}", what, aim]
         table.add_row(*row)

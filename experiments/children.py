@@ -16,19 +16,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from evals.json_lines import DataFileError
 from experiments.errors import UserError
 from experiments.jobs import Job
+from experiments.observer import Observer
 from experiments.store import Store
 
 PRELOADED = [
+    "experiments.dies_with_parent",
     "torch",
     "transformers",
     "baselines.quantization",
@@ -37,11 +39,16 @@ PRELOADED = [
     "experiments.stages.train",
     "experiments.stages.compress",
 ]
+USER_ERROR = 2  # the exit code of a child whose last message is a line for the user
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "lm-eval", "safetensors", "snakemake", "numpy")
 
 
 class StageError(UserError):
     """A stage ended without an output."""
+
+
+class StageDiedError(StageError):
+    """It was killed, or broke in a way that it has no line for: another attempt elsewhere may go through."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,27 @@ class _Order:
     bundle: list[Job]
     threads: int
     command: str
+    checkpoint_minutes: float
 
 
-def start_server() -> None:
-    """Starts the server that children are forked from; it imports in the background while the caller goes on."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+def start_server(alone: bool = False) -> None:
+    """Starts the server that children are forked from; it imports in the background while the caller goes on.
+
+    alone: for one bundle, which imports what it needs itself.
+    """
+    preloaded = PRELOADED[:1] if alone else PRELOADED
+    multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
     forkserver.ensure_running()
 
 
-def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable[[float, float], None]) -> None:
-    """Makes the outputs of the bundle's jobs that aren't there yet. Raises StageError with one line."""
+def run_bundle(
+    store: Store, bundle: list[Job], threads: int, observer: Observer, checkpoint_minutes: float = 0
+) -> None:
+    """Makes the outputs of the bundle's jobs that aren't there yet. Raises StageError with one line.
+
+    The observer is told what the stage says while it runs; the caller tells it of beginning and end.
+    checkpoint_minutes: how often a training keeps what it would go on from if it were killed.
+    """
     missing = [job for job in bundle if not store.finished(job)]
     if not missing:
         return
@@ -72,53 +90,69 @@ def run_bundle(store: Store, bundle: list[Job], threads: int, progress: Callable
     context = multiprocessing.get_context("forkserver")
     # Duplex, although the parent never writes: when it dies, however it dies, the child reads the end of the pipe.
     receiving, sending = context.Pipe(duplex=True)
-    order = _Order(store.root, missing, threads, os.environ.get("IMPACT_COMMAND", " ".join(sys.argv)))
+    command = os.environ.get("IMPACT_COMMAND", " ".join(sys.argv))
+    order = _Order(store.root, missing, threads, command, checkpoint_minutes)
     process = context.Process(target=_child, args=(order, sending))
     process.start()
     sending.close()
     message = ""
     try:
-        while True:
+        # Not until the end of the pipe: what a killed stage had started may hold it open.
+        while receiving in wait([receiving, process.sentinel]):
             kind, value = receiving.recv()
-            if kind == "progress":
-                progress(*value)
-            else:
-                message = value
+            match kind:
+                case "progress":
+                    observer.advanced(bundle, *value)
+                case "values":
+                    observer.logged(bundle, value)
+                case "line":
+                    observer.told(bundle, value)
+                case _:
+                    message = value
     except EOFError:
         pass
     process.join()
     log = store.log(missing[0])
     if process.exitcode == 0:
         return
+    assert process.pid is not None  # it was started
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     what = missing[0].describe()
     if message:
-        raise StageError(f"{what}: {message}")
+        raise (StageError if process.exitcode == USER_ERROR else StageDiedError)(f"{what}: {message}")
     if process.exitcode == -signal.SIGKILL:
-        raise StageError(f"{what} was killed, most likely because memory ran out; what it printed is in {log}")
-    raise StageError(f"{what} died with exit code {process.exitcode}; what it printed is in {log}")
+        raise StageDiedError(f"{what} was killed, most likely because memory ran out; what it printed is in {log}")
+    raise StageDiedError(f"{what} died with exit code {process.exitcode}; what it printed is in {log}")
 
 
 def _child(order: _Order, connection: Connection) -> None:
     """In the child: runs the stage, writes outputs and provenance, and reports."""
+    # A group of its own: what the stage starts ends with it, and Ctrl-C is the caller's to answer.
+    os.setpgid(0, 0)
     threading.Thread(target=_die_with_parent, args=(connection,), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(order.store)
     log = store.log(order.bundle[0])
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError as error:
+        connection.send(("error", f"{error.filename}: {error.strerror}"))
+        sys.exit(USER_ERROR)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     try:
-        _run_stage(store, order, lambda done, total: connection.send(("progress", (done, total))))
-    except UserError as error:
+        _run_stage(store, order, connection)
+    except (UserError, DataFileError) as error:
         connection.send(("error", str(error)))
-        sys.exit(2)
+        sys.exit(USER_ERROR)
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # no room for the log either
+            traceback.print_exc()
         # safetensors has an error class of its own for it
-        if os.strerror(errno.ENOSPC) in str(error):
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             connection.send(("error", f"no space left on the device of {store.root}: free some, or give --store DIR"))
-            sys.exit(2)
+            sys.exit(USER_ERROR)
         first = str(error).strip().splitlines() or [""]
         connection.send(("error", f"{type(error).__name__}: {first[0]} (what it printed is in {log})"))
         sys.exit(1)
@@ -128,10 +162,10 @@ def _die_with_parent(connection: Connection) -> None:
     """An orphan must not go on computing beside the next run."""
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)
 
 
-def _run_stage(store: Store, order: _Order, progress: Callable[[float, float], None]) -> None:
+def _run_stage(store: Store, order: _Order, connection: Connection) -> None:
     import torch
 
     from experiments.stages.interface import Task
@@ -141,7 +175,18 @@ def _run_stage(store: Store, order: _Order, progress: Callable[[float, float], N
     with contextlib.ExitStack() as stack:
         outputs = [stack.enter_context(store.writing(job)) for job in order.bundle]
         inputs = {slot: store.directory(job) for slot, job in first.inputs.items()}
-        task = Task([job.config for job in order.bundle], inputs, first.paths, outputs, order.threads, progress)
+        task = Task(
+            [job.config for job in order.bundle],
+            inputs,
+            first.paths,
+            outputs,
+            order.threads,
+            progress=lambda done, total: connection.send(("progress", (done, total))),
+            log=lambda values: connection.send(("values", dict(values))),
+            say=lambda line: connection.send(("line", line)),
+            scratch=store.scratch(first),
+            checkpoint_minutes=order.checkpoint_minutes,
+        )
         measured = first.stage.run(task)
         for job, output in zip(order.bundle, outputs, strict=True):
             store.commit(job, output, _provenance(job, measured, started, order))

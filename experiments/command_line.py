@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rich.console import Console
 
 from experiments.errors import CheckError, UserError
 from experiments.settings import Preset, choose, known, load_preset, load_quantized_table, load_table
+from results.atomic import filling
 
 if TYPE_CHECKING:
+    from experiments.cluster import Cluster
     from experiments.jobs import Job
     from experiments.plan import Plan, Selection
     from experiments.store import Store
@@ -28,8 +31,15 @@ class Measurement(Protocol):
     def jobs(self) -> "list[Job]":
         """Every job, inputs first."""
 
-    def publish(self, store: "Store", out: Path, command: str, console: Console) -> object:
-        """Writes the table from its finished jobs, and shows it."""
+    def publish(self, store: "Store", out: Path, command: str, console: Console) -> list[Path]:
+        """Writes the table from its finished jobs, shows it, and returns the files."""
+
+
+class Finished(NamedTuple):
+    """A run whose jobs are all finished. published: to be told of the files of a table that is made from them."""
+
+    store: "Store"
+    published: Callable[[list[Path]], None]
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures the tables and figures of the IMPACT paper, beside the printed numbers.",
         epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why [TABLE] CELL, claims, report, gc, "
         "score gsm8k|math|humaneval|mbpp GENERATIONS.jsonl --data FILE, "
-        "compress MODEL OUT --keep PERCENT --calibration FILE, bless [TABLE ...], check [TABLE ...], test.",
+        "compress MODEL OUT --keep PERCENT --calibration FILE, bless [TABLE ...], check [TABLE ...], "
+        "wandb-workspace, test.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -126,7 +137,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-dir", type=Path, help="local copies of the hub's models, by their names")
     add("--store", type=Path, default=ROOT / "runs", help="where outputs of stages are kept (default: runs)")
     add("--results", type=Path, help="where tables and figures go (default: results/<preset>)")
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        default=10,
+        metavar="MINUTES",
+        help="how often a training that takes longer keeps what it would go on from if it were killed; 0: never "
+        "(default: 10)",
+    )
     add("--cores", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores to use (default: all)")
+    add("--cluster", metavar="NAME", help="run jobs on a cluster, through this executor plugin of Snakemake: slurm")
+    add("--profile", type=Path, metavar="FILE", help="the cluster's partition, limits, ... (docs/cluster.md)")
+    add("--wandb", action="store_true", help="mirror jobs and tables to W&B; without a key, offline (docs/wandb.md)")
     add("--each-seed", action="store_true", help="check: every further seed as an unchanged run of its own")
     add("--dry-run", action="store_true", help="say what would run, and run nothing")
     return parser
@@ -150,6 +172,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--batch-size and --prompt-tokens take a number of at least 1")
     if options.new_tokens is not None and options.new_tokens < 2:
         raise UserError("--new-tokens takes a number of at least 2: the first comes from the prompt")
+    if not options.checkpoint_minutes >= 0:
+        raise UserError("--checkpoint-minutes takes a number of at least 0")
+    if options.profile is not None and options.cluster is None:
+        raise UserError("--profile describes a cluster: give --cluster NAME too, such as slurm")
     if options.eta is not None and not 0 <= options.eta <= 1:
         raise UserError(f"--eta must lie in [0, 1], got {options.eta:g}")
 
@@ -166,12 +192,15 @@ def _run(options: argparse.Namespace) -> None:
         return _compress(options, rest)
     if first in ("bless", "check"):
         return _hold(options, first, [load_table(name).number for name in rest])
+    if first == "wandb-workspace":
+        return _workspace(rest)
     if first == "why":
         if not 1 <= len(rest) <= 2:
             raise UserError("why takes a cell, such as impact:3 or dense:0, after its table if that is not table6")
         return _why(options, rest[-1], rest[0] if len(rest) == 2 else "table6")
     all_targets = targets()
     commands = ["all", "list", "why", "claims", "report", "gc", "score", "compress", "bless", "check", "test"]
+    commands += ["wandb-workspace"]
     chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
     for name in {"bless", "check"} & {*chosen}:
         raise UserError(f"{name} comes first and takes tables: ./reproduce.sh {name} table6")
@@ -181,7 +210,7 @@ def _run(options: argparse.Namespace) -> None:
         return _from_paper(options, chosen)
     for table in dict.fromkeys(all_targets[name] for name in chosen if name in all_targets):
         if table in MEASUREMENTS:
-            _measure(options, MEASUREMENTS[table](options))
+            _measure(options, table, MEASUREMENTS[table](options))
         else:
             _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
     if options.dry_run:
@@ -248,7 +277,8 @@ def _claims(options: argparse.Namespace) -> None:
     from experiments.derived import publish_claims
 
     out = options.results or ROOT / "results" / options.preset
-    publish_claims(out, out, command(), console)
+    with filling(out):
+        publish_claims(out, out, command(), console)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -270,23 +300,26 @@ def _report(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace, name: str, wanted: Sequence[str]) -> None:
     """Measures an accuracy table's cells where they are missing, and shows what is wanted of it and follows from it."""
     plan = _planned(options, name)
-    with _measured(options, plan.jobs, lambda missing: _estimate(plan, missing, options)) as store:
-        if store is None:
+    with _measured(options, name, plan.jobs, lambda missing: _estimate(plan, missing, options)) as run:
+        if run is None:
             return
         out = options.results or ROOT / "results" / options.preset
-        if set(wanted) - {*derived_targets()}:
-            _publish(plan, store, out)
-        if set(wanted) & {*derived_targets()}:
-            from experiments.derived import publish_reductions
+        with filling(out):
+            if set(wanted) - {*derived_targets()}:
+                run.published(_publish(plan, run.store, out))
+            if set(wanted) & {*derived_targets()}:
+                from experiments.derived import publish_reductions
 
-            publish_reductions(plan, store, out, command(), console)
+                run.published(publish_reductions(plan, run.store, out, command(), console))
 
 
-def _measure(options: argparse.Namespace, plan: "Measurement") -> None:
+def _measure(options: argparse.Namespace, name: str, plan: "Measurement") -> None:
     """Makes and shows a table of its own kind, such as Table 14."""
-    with _measured(options, plan.jobs, _list_missing) as store:
-        if store is not None:
-            plan.publish(store, options.results or ROOT / "results" / options.preset, command(), console)
+    with _measured(options, name, plan.jobs, _list_missing) as run:
+        if run is not None:
+            out = options.results or ROOT / "results" / options.preset
+            with filling(out):
+                run.published(plan.publish(run.store, out, command(), console))
 
 
 def _speed(options: argparse.Namespace) -> "Measurement":
@@ -344,21 +377,32 @@ def _list_missing(missing: Sequence["Job"]) -> None:
 
 @contextmanager
 def _measured(
-    options: argparse.Namespace, jobs: list["Job"], dry_run: Callable[[list["Job"]], None]
-) -> Iterator["Store | None"]:
-    """Makes the outputs that are missing, and gives the store, locked; None after a dry run, which makes nothing."""
+    options: argparse.Namespace, table: str, jobs: list["Job"], dry_run: Callable[[list["Job"]], None]
+) -> Iterator[Finished | None]:
+    """Makes a table's missing outputs, and gives the store, locked; None after a dry run, which makes nothing."""
+    from experiments.observer import Together
     from experiments.schedule import execute
     from experiments.store import Store
+    from experiments.wandb_mirror import mirrored
 
     started = time.monotonic()
     store = Store(options.store)
     missing = [job for job in jobs if not store.finished(job)]
+    cluster = _cluster(options)
     if options.dry_run:
         dry_run(missing)
+        if cluster:
+            from experiments.cluster import show_requests
+
+            show_requests(cluster, missing, console)
         yield None
         return
-    _check_isolation(missing)
-    with store.locked():
+    if cluster is None:
+        _check_isolation(missing)
+    say = partial(console.print, markup=False, soft_wrap=True)
+    with mirrored(store, table, options.preset, options.wandb, say) as mirror, store.locked():
+        # looked at again: another run may have finished them, or begun to, while this one was being planned
+        missing = [job for job in jobs if not store.finished(job)]
         damaged = [(job, store.damage(job, content=False)) for job in missing if store.directory(job).exists()]
         for job, wrong in damaged:
             console.print(f"made again: {job.describe()} ({wrong})", markup=False)
@@ -368,9 +412,22 @@ def _measured(
 
             console.print(f"{len(jobs)} jobs, {len(missing)} to run; outputs in {store.root}", markup=False)
             with Progress(missing, options.cores, console) as progress:
-                execute(jobs, store, options.cores, _gpus(), progress)
-        yield store
+                watching = Together([progress, *([mirror] if mirror else [])])
+                gpus = 0 if cluster else _gpus()
+                execute(jobs, store, options.cores, gpus, watching, options.checkpoint_minutes, cluster)
+        if mirror:
+            mirror.complete(jobs)
+        yield Finished(store, mirror.published if mirror else lambda files: None)
     console.print(f"{time.monotonic() - started:.1f} s")
+
+
+def _cluster(options: argparse.Namespace) -> "Cluster | None":
+    """Where jobs run instead of this machine."""
+    if options.cluster is None:
+        return None
+    from experiments.cluster import load_cluster
+
+    return load_cluster(options.cluster, options.profile, load_preset(options.preset).hardware.gpus)
 
 
 def _estimate(plan: "Plan", missing: list["Job"], options: argparse.Namespace) -> None:
@@ -379,11 +436,11 @@ def _estimate(plan: "Plan", missing: list["Job"], options: argparse.Namespace) -
     show_estimate(plan, missing, options.store, console)
 
 
-def _publish(plan: "Plan", store: "Store", out: Path) -> None:
+def _publish(plan: "Plan", store: "Store", out: Path) -> list[Path]:
     from experiments.published import Published
 
     published = Published(store, plan, out, f"{console.width} {console.is_terminal}")
-    text = published.text()
+    text, files = published.text(), published.files
     if text is None:
         from experiments.report import publish
 
@@ -392,6 +449,7 @@ def _publish(plan: "Plan", store: "Store", out: Path) -> None:
         text = shown.get()
         published.record(text, files)
     sys.stdout.write(text)
+    return files
 
 
 def _check_isolation(missing: Sequence["Job"]) -> None:
@@ -420,6 +478,16 @@ def _score(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from experiments.score import score
 
     score(rest[0], Path(rest[1]), options.data, not options.unsafe_local_execution, options.cores, console)
+
+
+def _workspace(rest: Sequence[str]) -> None:
+    if rest:
+        raise UserError("wandb-workspace takes no further target")
+    from evals.benchmarks import BENCHMARKS
+    from experiments.wandb_workspace import save_workspace
+
+    judged = [*known("quantized_tables"), *known("tables")]
+    console.print(f"W&B: saved {save_workspace([*targets()], judged, [*BENCHMARKS])}", markup=False, soft_wrap=True)
 
 
 def _compress(options: argparse.Namespace, rest: Sequence[str]) -> None:

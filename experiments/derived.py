@@ -15,8 +15,8 @@ from results.size_reduction import ReductionTable, reductions_from_cells, reduct
 from results.table import measured_cells_of
 
 
-def publish_reductions(plan: Plan, store: Store, out: Path, command: str, console: Console) -> None:
-    """The table of size reductions that follows from the plan's finished accuracy table.
+def publish_reductions(plan: Plan, store: Store, out: Path, command: str, console: Console) -> list[Path]:
+    """The table of size reductions that follows from the plan's finished accuracy table; returns its files.
 
     Raises UserError if IMPACT and a baseline were not both measured.
     """
@@ -28,6 +28,7 @@ def publish_reductions(plan: Plan, store: Store, out: Path, command: str, consol
     described = about(plan, provenance, command)
     reduction_report.write_size_reduction(table, described, out)
     _show(table, f"measured at preset {plan.preset.name} on {described['model']}", out, console)
+    return [out / f"table{table.number}.{kind}" for kind in ("csv", "md", "json")]
 
 
 def publish_printed_reductions(number: int, out: Path, command: str, console: Console) -> None:

@@ -1,11 +1,13 @@
-"""`--dry-run`: every job that would run, what it would cost on GPUs, and what is missing here.
+"""What a job would cost on GPUs: for `--dry-run`, and for what a cluster is asked for.
 
 Costs are counted from the model's real shapes (meta device) and printed sizes, against the rates below; they are
 estimates to plan a cluster allocation with, not measurements.
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -17,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from evals.benchmarks import BENCHMARKS
 from experiments.jobs import Job
 from experiments.plan import Plan
-from experiments.settings import HubModel, PublishedData, Shape
+from experiments.settings import HubModel, PublishedData, Shape, Training
 from impact.compression import parameter_count
 from results.printed import printed_table
 
@@ -28,15 +30,17 @@ TOKENS_PER_ROW = 250  # of MetaMathQA under Llama's tokenizer; the paper's profi
 TOKENS_PER_ANSWER = {"gsm8k": 200, "math": 400, "humaneval": 200, "mbpp": 150}
 ROWS = {"metamath": 395_000, "gsm8k": 7_473, "math": 7_500, "code": 120_000}
 STORED_BYTES = 4  # of a parameter in a checkpoint: float32
+IMPORTS_GB = 8  # of one process with torch, transformers and CUDA's libraries, generously
 
 
 @dataclass(frozen=True)
 class Cost:
-    """GPUs that a job holds, hours that it holds them, and gigabytes that it leaves."""
+    """GPUs that a job holds, hours that it holds them, gigabytes that it leaves and gigabytes of host memory."""
 
     gpus: int
     hours: float
     disk_gb: float
+    memory_gb: float
 
 
 def meta_model(shape: Shape) -> nn.Module:
@@ -53,19 +57,20 @@ def meta_model(shape: Shape) -> nn.Module:
         return LlamaForCausalLM(config)
 
 
-class Estimator:
-    """Costs of the jobs of one plan on a hub model."""
+@lru_cache
+def _linears(shape: Shape) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """The model's parameters, and (outputs, inputs) of each Linear."""
+    model = meta_model(shape)
+    linears = (module.weight.shape for module in model.modules() if isinstance(module, nn.Linear))
+    return parameter_count(model), tuple((int(outputs), int(inputs)) for outputs, inputs in linears)
 
-    def __init__(self, plan: Plan, source: HubModel) -> None:
-        self.plan = plan
-        model = meta_model(source.shape)
-        self.dense = parameter_count(model)
-        self.linears = [m.weight.shape for m in model.modules() if isinstance(m, nn.Linear)]
-        printed = printed_table(plan.table.number)
-        self.printed = {
-            (str(row["method"]), int(row["row"])): float(row["model_size_b"]) * 1e9
-            for row in printed.to_dict("records")
-        }
+
+class Estimator:
+    """Costs of jobs on a model of a shape; printed: (method, row) -> size of a compressed model, where it is known."""
+
+    def __init__(self, shape: Shape, printed: Mapping[tuple[str, int], float] | None = None) -> None:
+        self.dense, self.linears = _linears(shape)
+        self.printed = printed or {}
 
     def cost(self, job: Job) -> Cost:
         """The estimate for one job."""
@@ -78,38 +83,53 @@ class Estimator:
             return self.printed.get((method, int(row)), float(self.dense))
         return self.parameters(job.inputs["model"]) if "model" in job.inputs else float(self.dense)
 
+    def _memory(self, checkpoints: float, more_gb: float = 0.0, processes: int = 1) -> float:
+        """Of so many copies of the dense model's checkpoint, more beside them, and processes."""
+        return IMPORTS_GB * processes + checkpoints * self.dense * STORED_BYTES / 1e9 + more_gb
+
     def _data(self, job: Job) -> Cost:
-        return Cost(0, 0.1, 1)
+        return Cost(0, 0.1, 1, self._memory(0))
 
     def _base(self, job: Job) -> Cost:
-        return Cost(0, 0.1, self.dense * STORED_BYTES / 1e9)
+        return Cost(0, 0.1, self.dense * STORED_BYTES / 1e9, self._memory(1.5))
 
     def _finetune(self, job: Job) -> Cost:
-        training = job.config.training  # type: ignore[attr-defined]
-        data = self.plan.data.config.data  # type: ignore[attr-defined]
-        rows = sum(ROWS[name] for name in data.train)
-        tokens = min(rows, training.rows or rows) * training.epochs * TOKENS_PER_ROW
-        passes = 8 if training.gradient_checkpointing else 6
-        gpus = training.processes
-        hours = passes * self.parameters(job) * tokens / BF16_FLOPS / gpus / 3600
-        return Cost(gpus, hours, self.parameters(job) * STORED_BYTES / 1e9)
+        return self._training(job, job.config.training, 1)  # type: ignore[attr-defined]
 
     _sft = _finetune
 
+    def _qlora(self, job: Job) -> Cost:
+        # each product unpacks its 4-bit weights first
+        return self._training(job, job.config.qlora.training, 1.3)  # type: ignore[attr-defined]
+
+    def _training(self, job: Job, training: Training, slower: float) -> Cost:
+        data = job.inputs["data"].config.data  # type: ignore[attr-defined]
+        rows = sum(ROWS[name] for name in data.train)
+        tokens = min(rows, training.rows or rows) * training.epochs * TOKENS_PER_ROW
+        passes = (8 if training.gradient_checkpointing else 6) * slower
+        gpus = training.processes
+        hours = passes * self.parameters(job) * tokens / BF16_FLOPS / gpus / 3600
+        # each process loads the model before it is sharded, and one of them gathers it at the end
+        memory = self._memory(gpus + 1, processes=gpus)
+        return Cost(gpus, hours, self.parameters(job) * STORED_BYTES / 1e9, memory)
+
     def _profile(self, job: Job) -> Cost:
-        tokens = self.plan.data.config.data.calibration * TOKENS_PER_ROW  # type: ignore[attr-defined]
+        tokens = job.inputs["data"].config.data.calibration * TOKENS_PER_ROW  # type: ignore[attr-defined]
         statistic = job.config.statistic  # type: ignore[attr-defined]
         passes = 2 if statistic in ("activation_covariance", "input_magnitude") else 4
         gram = disk = 0.0
         if statistic == "activation_covariance":
-            sides = sum(min(shape) ** 2 for shape in self.linears)
-            gram, disk = 2 * sides * tokens / FP32_FLOPS, sides * 8 / 1e9
-        return Cost(1, (passes * self.dense * tokens / BF16_FLOPS + gram) / 3600, disk)
+            gram, disk = 2 * self._sides() * tokens / FP32_FLOPS, self._sides() * 8 / 1e9
+        return Cost(1, (passes * self.dense * tokens / BF16_FLOPS + gram) / 3600, disk, self._memory(1, disk))
+
+    def _sides(self) -> float:
+        """Entries of all covariances, each of a Linear's shorter side."""
+        return sum(min(shape) ** 2 for shape in self.linears)
 
     def _prepare(self, job: Job) -> Cost:
         flops = sum(9 * min(shape) ** 3 + 6 * shape[0] * shape[1] * min(shape) for shape in self.linears)
-        largest = max(self.printed.get((job.label, row), self.dense) for row in self.plan.table.grids[job.label].values)
-        return Cost(1, flops / FP64_FLOPS / 3600, largest * 4 / 1e9)
+        largest = max((size for (method, _), size in self.printed.items() if method == job.label), default=self.dense)
+        return Cost(1, flops / FP64_FLOPS / 3600, largest * 4 / 1e9, self._memory(2, self._sides() * 8 / 1e9))
 
     def _score(self, job: Job) -> Cost:
         config = job.config
@@ -119,14 +139,18 @@ class Estimator:
         else:
             evaluations //= 2  # what lies before the truncated layer isn't computed again
         tokens = config.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
-        return Cost(1, evaluations * 2 * self.dense * tokens / BF16_FLOPS / 3600, 0)
+        return Cost(1, evaluations * 2 * self.dense * tokens / BF16_FLOPS / 3600, 0, self._memory(2))
 
     def _compress(self, job: Job) -> Cost:
-        return Cost(1, 0.05, self.parameters(job) * STORED_BYTES / 1e9)
+        return Cost(1, 0.05, self.parameters(job) * STORED_BYTES / 1e9, self._memory(3))
+
+    def _quantize(self, job: Job) -> Cost:
+        return Cost(1, 0.1, self.parameters(job) / 1e9, self._memory(2))
 
     def _perplexity(self, job: Job) -> Cost:
         tokens = job.config.perplexity.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
-        return Cost(1, 2 * self.parameters(job) * tokens / BF16_FLOPS / 3600 + 0.02, 0)
+        hours = 2 * self.parameters(job) * tokens / BF16_FLOPS / 3600 + 0.02
+        return Cost(1, hours, 0, self._memory(1.5))
 
     def _evaluate(self, job: Job) -> Cost:
         config = job.config
@@ -134,24 +158,39 @@ class Estimator:
         answer = TOKENS_PER_ANSWER[config.benchmark]  # type: ignore[attr-defined]
         # a batch runs until its longest answer ends, taken as twice the mean
         steps = problems / config.evaluation.batch_size * answer * 2  # type: ignore[attr-defined]
-        return Cost(1, steps * (self.parameters(job) * 2 / BANDWIDTH + 0.03) / 3600, 0.05)
+        hours = steps * (self.parameters(job) * 2 / BANDWIDTH + 0.03) / 3600
+        return Cost(1, hours, 0.05, self._memory(1.5))
 
     def _judge(self, job: Job) -> Cost:
-        return Cost(0, 0.1, 0)
+        return Cost(0, 0.1, 0, self._memory(0))
+
+    def _limits(self, job: Job) -> Cost:
+        return Cost(1, 0.1, 0, self._memory(0))
+
+    def _speed(self, job: Job) -> Cost:
+        return Cost(1, 0.2, 0, self._memory(2))
+
+    def _profiling_cost(self, job: Job) -> Cost:
+        config = job.config
+        load, naive = config.load, config.implementation == "naive"  # type: ignore[attr-defined]
+        flops = 6 * self.dense * load.rows * load.tokens
+        # Algorithm 1 as printed forms the products of every token of every layer by itself
+        return Cost(1, flops * (4 if naive else 1) / FP32_FLOPS / 3600, 0, self._memory(2, 4 * self._sides() / 1e9))
 
 
 def show_estimate(plan: Plan, missing: list[Job], store: Path, console: Console) -> None:
     """Prints every job that would run; for a hub model with its cost, and what is missing on this machine."""
     source = plan.preset.models[plan.table.model]
-    estimator = Estimator(plan, source) if isinstance(source, HubModel) else None
-    grid = Grid("stage", "cell", "GPUs", "GPU-hours", "disk GB", box=None)
+    estimator = Estimator(source.shape, _printed_sizes(plan)) if isinstance(source, HubModel) else None
+    grid = Grid("stage", "cell", "GPUs", "hours", "GPU-hours", "memory GB", "disk GB", box=None)
     hours = disk = 0.0
     for job in missing:
         cost = estimator.cost(job) if estimator else None
-        numbers = ["", "", ""]
+        numbers = [""] * 5
         if cost:
             hours, disk = hours + cost.hours * cost.gpus, disk + cost.disk_gb
-            numbers = [str(cost.gpus), f"{cost.hours * cost.gpus:.2f}", f"{cost.disk_gb:.1f}"]
+            numbers = [str(cost.gpus), f"{cost.hours:.2f}", f"{cost.hours * cost.gpus:.2f}"]
+            numbers += [f"{cost.memory_gb:.0f}", f"{cost.disk_gb:.1f}"]
         grid.add_row(job.stage.name, job.label, *numbers)
     console.print(grid)
     console.print(f"{len(missing)} jobs would run, {len(plan.jobs) - len(missing)} are finished")
@@ -160,6 +199,12 @@ def show_estimate(plan: Plan, missing: list[Job], store: Path, console: Console)
         console.print(f"estimated from shapes ({estimator.dense:,} parameters) at A100 rates: {total}")
         for line in missing_here(plan, source, store, disk):  # type: ignore[arg-type]
             console.print(f"missing here: {line}", markup=False)
+
+
+def _printed_sizes(plan: Plan) -> dict[tuple[str, int], float]:
+    """(method, row) -> parameters, of the paper's table."""
+    rows = printed_table(plan.table.number).to_dict("records")
+    return {(str(row["method"]), int(row["row"])): float(row["model_size_b"]) * 1e9 for row in rows}
 
 
 def missing_here(plan: Plan, source: HubModel, store: Path, disk_gb: float) -> list[str]:

@@ -1,24 +1,31 @@
 """`gc`: removing outputs that no published table rests on."""
 
 import json
-import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from experiments.store import PROVENANCE, Store
+from experiments.errors import UserError
+from experiments.store import PROVENANCE, Store, remove
+from results.sealed import unseal
 
 
 def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Console) -> None:
-    """Removes every output that no table in JSON under `results` was measured from, directly or through inputs."""
+    """Removes every output that no table in JSON under `results` was measured from, directly or through inputs.
+
+    So goes what trainings have kept to go on from, unless the last run was to finish them.
+
+    Raises UserError if a table or an output that it rests on is damaged: what that needs is not known then.
+    """
     outputs = {path.parent.name: path.parent for path in store.root.glob(f"*/*/{PROVENANCE}")}
     reached: set[str] = set()
     waiting = [
         key.split("/")[1]
         for folder in results
         for path in (*folder.glob("**/table*.json"), *folder.glob("**/gauge.json"))
-        for measured in [json.loads(path.read_text())]
+        for measured in [_read(path, json.loads)]
         for kind in ("cells", "quantized_cells", "points")
         for place in measured.get(kind, ())
         for key in place["runs"].values()
@@ -27,13 +34,28 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
         name = waiting.pop()
         if name not in reached and name in outputs:
             reached.add(name)
-            waiting += json.loads((outputs[name] / PROVENANCE).read_text())["inputs"].values()
+            waiting += _read(outputs[name] / PROVENANCE, unseal)["inputs"].values()
     garbage = [path for name, path in outputs.items() if name not in reached]
     garbage += [path for path in (store.root / "damaged").glob("*")]
+    awaited = _awaited(store) - outputs.keys()
+    garbage += [path for path in (store.root / "partial").glob("*-*") if path.name.split("-")[1] not in awaited]
     size = sum(file.stat().st_size for path in garbage for file in path.rglob("*") if file.is_file())
     verb = "would remove" if dry_run else "removed"
     if not dry_run:
         for path in garbage:
             (store.root / "stamps" / path.parent.name / path.name).unlink(missing_ok=True)
-            shutil.rmtree(path)
+            remove(path)
     console.print(f"{verb} {len(garbage)} outputs, {size / 1e6:,.1f} MB; {len(reached)} are kept for published tables")
+
+
+def _awaited(store: Store) -> set[str]:
+    """Jobs that the last run set out to make: a training among them may go on from what it has kept."""
+    schedule = store.root / "schedule.json"
+    return {key.split("/")[1] for key in _read(schedule, json.loads)["missing"]} if schedule.exists() else set()
+
+
+def _read(path: Path, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return parse(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: nothing is removed before its table is made again") from error

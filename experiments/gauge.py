@@ -27,8 +27,8 @@ class GaugePlan:
         """Every job, inputs first."""
         return with_inputs(job for plan in self.plans for job in plan.jobs)
 
-    def publish(self, store: Store, out: Path, command: str, console: Console) -> None:
-        """Writes gauge.{csv,md,json} under `out`, and shows the table."""
+    def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
+        """Writes gauge.{csv,md,json} under `out`, shows the table, and returns the files."""
         from experiments.report import about_runs, model_name
         from results.gauge import gauge_effects, render_terminal, write_gauge_table
 
@@ -43,6 +43,7 @@ class GaugePlan:
         for sentence in gauge_effects(cells, table.benchmarks):
             console.print(f"- {sentence}", markup=False)
         console.print(f"written to {out}: gauge.{{csv,md,json}}", markup=False)
+        return [out / f"gauge.{kind}" for kind in ("csv", "md", "json")]
 
 
 def plan_gauge(preset: Preset, selection: Selection) -> GaugePlan:

@@ -46,6 +46,16 @@ class Job:
         """Where its output lies in a store: stage/id."""
         return f"{self.stage.name}/{self.id}"
 
+    @property
+    def accelerated(self) -> bool:
+        """Whether it works on a GPU where there is one."""
+        return "model" in self.inputs or self.stage.accelerated
+
+    @property
+    def processes(self) -> int:
+        """Processes that it trains in, each on a GPU of its own where there are GPUs; 1 for everything else."""
+        return int(getattr(getattr(self.config, "training", None), "processes", 1))
+
     def describe(self) -> str:
         """Stage and label, for people."""
         return f"{self.stage.name} {self.label}".strip()

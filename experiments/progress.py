@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -45,6 +46,11 @@ class Progress:
                 _, since, _ = self.running[jobs[0].key]
                 self.running[jobs[0].key] = (jobs, since, done / total)
 
+    def logged(self, jobs: list[Job], values: Mapping[str, float]) -> None: ...
+
+    def told(self, jobs: list[Job], line: str) -> None:
+        self._print(f"{jobs[0].describe()}: {line}")
+
     def ended(self, jobs: list[Job], error: str | None) -> None:
         with self.guard:
             _, since, _ = self.running.pop(jobs[0].key)
@@ -57,8 +63,13 @@ class Progress:
             if not self.live:
                 done = self.total - len(self.waiting)
                 what = f"{jobs[0].stage.name} {', '.join(job.label for job in jobs)}".strip()
-                line = f"[{done}/{self.total}] {what}  {taken:.1f} s  ({_clock(self.left())} left)"
-                self.console.print(line, markup=False, soft_wrap=True)
+                self._print(f"[{done}/{self.total}] {what}  {taken:.1f} s  ({_clock(self.left())} left)")
+
+    def _print(self, line: str) -> None:
+        # Where the reader has gone, as `head` does, rich silences itself and asks to exit: from the scheduler's
+        # threads, which would wait for ever. The run goes on.
+        with suppress(SystemExit):
+            self.console.print(line, markup=False, soft_wrap=True)
 
     def left(self) -> float:
         """Estimated seconds until the end: each stage's mean so far, or what it takes in the tiny preset."""

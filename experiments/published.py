@@ -1,12 +1,13 @@
 """What was published last, so that a call that has nothing left to measure answers without importing what draws."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.plan import Plan
 from experiments.store import Store, checksum
+from results.atomic import written_whole
+from results.sealed import seal, unseal
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,19 +21,24 @@ class Published:
         parts = [*(job.key for job in plan.jobs), *map(checksum, sources), str(out.resolve()), shown_as]
         parts += [checksum(ROOT / "experiments" / "report.py"), checksum(ROOT / "experiments" / "plan.py")]
         self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        self.files: list[Path] = []
 
     def text(self) -> str | None:
-        """What the terminal showed, if publishing again would make the same files; None otherwise."""
-        if not self.path.exists():
+        """What the terminal showed, if publishing again would make the same files, then known; None otherwise."""
+        try:
+            record = unseal(self.path.read_bytes())
+        except (FileNotFoundError, ValueError):  # never published, or damaged: it is only a shortcut
             return None
-        record = json.loads(self.path.read_text())
-        same = record["fingerprint"] == self.fingerprint and all(
+        same = record.get("fingerprint") == self.fingerprint and all(
             Path(name).exists() and checksum(Path(name)) == digest for name, digest in record["files"].items()
         )
-        return record["text"] if same else None
+        if not same:
+            return None
+        self.files = [Path(name) for name in record["files"]]
+        return record["text"]
 
     def record(self, text: str, files: Iterable[Path]) -> None:
         """Remembers a publication."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         digests = {str(path.resolve()): checksum(path) for path in files}
-        self.path.write_text(json.dumps({"fingerprint": self.fingerprint, "files": digests, "text": text}))
+        with written_whole(self.path) as temporary:
+            temporary.write_text(seal({"fingerprint": self.fingerprint, "files": digests, "text": text}))

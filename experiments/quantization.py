@@ -61,8 +61,11 @@ class QuantizationPlan:
         own = [job for cell in self.cells for job in (*cell.jobs.values(), *cell.cell.jobs.values())]
         return with_inputs([*own, *(self.beside.jobs if self.drawn and self.beside else ())])
 
-    def publish(self, store: Store, out: Path, command: str, console: Console) -> None:
-        """Writes tableN.{csv,md,json} and, once Table 3 is measured too, the figure; shows table and verdicts."""
+    def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
+        """Writes tableN.{csv,md,json} and, once Table 3 is measured too, the figure; shows table and verdicts.
+
+        Returns the files.
+        """
         from experiments.report import about_runs, generated_note, model_name, problems, show_verdicts
         from plots.quantization import write_quantization_figure
         from results.quantization import build_quantization_table, render_terminal, write_quantization_table
@@ -75,7 +78,7 @@ class QuantizationPlan:
         described = {"preset": self.preset.name, "model": " and ".join(models)}
         described |= {"problems": problems(self.preset, domain), **about_runs(provenance, command)}
         beside, figure = self.beside, self.declared.figure
-        others = []
+        others, figures = [], list[Path]()
         if beside and all(store.finished(job) for job in beside.jobs):
             others = quantized_cells(beside, {job.key: store.provenance(job) for job in beside.jobs})
         notes = [
@@ -94,6 +97,7 @@ class QuantizationPlan:
         elif figure:
             console.print(f"figure{figure} wants the 4-bit models too: ./reproduce.sh figure{figure}")
         console.print(f"written to {out}: {', '.join(names)}", markup=False)
+        return [*(out / f"table{number}.{kind}" for kind in ("csv", "md", "json")), *figures]
 
 
 def plan_quantization(

@@ -2,41 +2,33 @@
 
 import json
 import os
-from dataclasses import dataclass
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from experiments.children import run_bundle, start_server
+from experiments.attempts import Attempts
+from experiments.children import StageDiedError, run_bundle, start_server
+from experiments.cluster import Cluster
 from experiments.errors import UserError
+from experiments.events import SUFFIX, EventFile, Follower
 from experiments.jobs import Job, bundles, with_inputs
+from experiments.observer import Observer, Together
 from experiments.stages.registry import DATA, STAGES
 from experiments.store import Store
+from results.atomic import written_whole
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
-
-
-class Observer(Protocol):
-    """Whoever shows progress."""
-
-    def started(self, jobs: list[Job]) -> None:
-        """A bundle begins."""
-
-    def advanced(self, jobs: list[Job], done: float, total: float) -> None:
-        """A bundle has done some part of its work."""
-
-    def ended(self, jobs: list[Job], error: str | None) -> None:
-        """A bundle is finished, or failed with one line."""
-
-
-class Silent:
-    """Shows nothing: for cluster jobs, whose scheduler shows them."""
-
-    def started(self, jobs: list[Job]) -> None: ...
-
-    def advanced(self, jobs: list[Job], done: float, total: float) -> None: ...
-
-    def ended(self, jobs: list[Job], error: str | None) -> None: ...
+RUNS = "cluster"  # in the store: a folder for the run whose jobs a cluster has
+RETIRED_AFTER_S = 10.0
+LATENCY_S = 60  # in which a shared file system shows what another machine wrote
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,7 @@ class Item:
     inputs: list[str]
     outputs: list[str]
     threads: int
-    gpus: int
+    resources: Mapping[str, int | str]
 
     @property
     def priority(self) -> int:
@@ -61,10 +53,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All rules of a run, and the stamps that they must make."""
+    """All rules of a run, and the stamps that they must make.
+
+    events: where jobs on a cluster tell of themselves, None on this machine.
+    """
 
     store: Store
     items: list[Item]
+    checkpoint_minutes: float
+    events: Path | None
 
     @property
     def stamps(self) -> list[str]:
@@ -72,14 +69,24 @@ class Schedule:
         return [path for item in self.items for path in item.outputs]
 
 
-observer: Observer = Silent()
+observer: Observer = Together()
 _failures: list[str] = []
 
 
-def execute(jobs: list[Job], store: Store, cores: int, gpus: int, watching: Observer) -> None:
+def execute(
+    jobs: list[Job],
+    store: Store,
+    cores: int,
+    gpus: int,
+    watching: Observer,
+    checkpoint_minutes: float,
+    cluster: Cluster | None = None,
+) -> None:
     """Makes the outputs of all jobs that aren't finished. Raises UserError with the first failure's line.
 
-    jobs: inputs first. The caller holds the store's lock.
+    jobs: inputs first. checkpoint_minutes: how often a training keeps what it would go on from if it were killed.
+    cluster: where they run; otherwise on this machine, on so many of its cores and GPUs. The caller holds the store's
+    lock.
     """
     global observer
     missing = [job for job in jobs if not store.finished(job)]
@@ -87,30 +94,53 @@ def execute(jobs: list[Job], store: Store, cores: int, gpus: int, watching: Obse
         store.stamp(job).unlink(missing_ok=True)
     if not missing:
         return
-    start_server()
-    path = _write_schedule(missing, store, cores, gpus)
-    observer = watching
+    # jobs that a killed call has left on a cluster look for their schedule, and stop
+    shutil.rmtree(store.root / RUNS, ignore_errors=True)
+    path = _write_schedule(missing, store, cores, gpus, checkpoint_minutes, cluster)
     _failures.clear()
-    _snakemake(path, store, cores, gpus)
+    if cluster is None:
+        start_server()
+        observer = watching
+        _snakemake(path, store, cores, gpus)
+        return
+    try:
+        with Follower(path.parent, {_name(bundle): bundle for bundle in bundles(missing)}, watching) as follower:
+            _snakemake(path, store, cores, gpus, cluster, follower)
+    finally:
+        shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def run_scheduled(schedule: str, name: str, threads: int) -> None:
     """The body of every rule: makes a bundle's outputs, then its stamps."""
     loaded = load_schedule(schedule)
     item = next(item for item in loaded.items if item.name == name)
-    error = None
-    observer.started(item.jobs)
+    watching = observer
+    if loaded.events is not None:
+        start_server(alone=True)
+        threading.Thread(target=_stop_when_retired, args=(Path(schedule),), daemon=True).start()
+        watching = EventFile(loaded.events / f"{name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
+    watching.started(item.jobs)
     try:
-        run_bundle(loaded.store, item.jobs, threads, lambda done, total: observer.advanced(item.jobs, done, total))
+        run_bundle(loaded.store, item.jobs, threads, watching, loaded.checkpoint_minutes)
         for stamp in item.outputs:
             Path(stamp).parent.mkdir(parents=True, exist_ok=True)
             Path(stamp).touch()
-    except UserError as failure:
-        error = str(failure)
+    except (UserError, OSError) as failure:
+        error = f"{failure.filename}: {failure.strerror}" if isinstance(failure, OSError) else str(failure)
         _failures.append(error)
+        if isinstance(watching, EventFile) and isinstance(failure, (StageDiedError, OSError)):
+            watching.died(error)
+        else:
+            watching.ended(item.jobs, error)
         raise
-    finally:
-        observer.ended(item.jobs, error)
+    watching.ended(item.jobs, None)
+
+
+def _stop_when_retired(schedule: Path) -> None:
+    """Ends a cluster's job whose call is over: it must not work beside the next one."""
+    while schedule.exists():
+        time.sleep(RETIRED_AFTER_S)
+    os._exit(1)
 
 
 @lru_cache(maxsize=1)
@@ -121,22 +151,25 @@ def load_schedule(path: str) -> Schedule:
     jobs: dict[str, Job] = {}
     for key, recipe in stored["jobs"].items():
         jobs[key] = job_from(recipe, jobs)
+    requests = stored["requests"]
     items = []
     for bundle in bundles(jobs[key] for key in stored["missing"]):
-        stage = bundle[0].stage
+        stage, name = bundle[0].stage, _name(bundle)
         upstream = {up.key: up for job in bundle for up in job.inputs.values()}
-        gpus = min(stored["gpus"], _processes(bundle[0]))
+        gpus = min(stored["gpus"], bundle[0].processes) if bundle[0].accelerated else 0
+        here: dict[str, Any] = {"cpus": stored["cores"] if stage.wide else 1, "resources": {"gpu": gpus}}
+        request = requests[name] if requests else here
         items.append(
             Item(
-                name=f"{stage.name}_{bundle[0].id}",
+                name=name,
                 jobs=bundle,
                 inputs=[str(store.stamp(up)) for key, up in sorted(upstream.items()) if key in stored["missing"]],
                 outputs=[str(store.stamp(job)) for job in bundle],
-                threads=stored["cores"] if stage.wide else 1,
-                gpus=gpus if "model" in bundle[0].inputs or stage.accelerated else 0,
+                threads=request["cpus"],
+                resources=request["resources"],
             )
         )
-    return Schedule(store, items)
+    return Schedule(store, items, stored["checkpoint_minutes"], Path(path).parent if requests else None)
 
 
 def job_record(job: Job) -> dict[str, Any]:
@@ -157,28 +190,45 @@ def job_from(record: dict[str, Any], jobs: dict[str, Job]) -> Job:
     return Job(stage, stage.config.model_validate(record["config"]), inputs, record["paths"], record["label"])
 
 
-def _processes(job: Job) -> int:
-    return int(getattr(getattr(job.config, "training", None), "processes", 1))
+def _name(bundle: list[Job]) -> str:
+    return f"{bundle[0].stage.name}_{bundle[0].id}"
 
 
-def _write_schedule(missing: list[Job], store: Store, cores: int, gpus: int) -> Path:
+def _write_schedule(
+    missing: list[Job], store: Store, cores: int, gpus: int, checkpoint_minutes: float, cluster: Cluster | None
+) -> Path:
+    requests = {_name(bundle): cluster.request(bundle) for bundle in bundles(missing)} if cluster else {}
     content = {
         "store": str(store.root),
         "cores": cores,
         "gpus": gpus,
+        "checkpoint_minutes": checkpoint_minutes,
+        "requests": {
+            name: {"cpus": asked.cpus, "resources": dict(asked.resources)} for name, asked in requests.items()
+        },
         "jobs": {job.key: job_record(job) for job in with_inputs(missing)},
         "missing": [job.key for job in missing],
     }
     path = store.root / "schedule.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    if cluster:
+        path = store.root / RUNS / f"{time.time_ns()}-{socket.gethostname()}-{os.getpid()}" / "schedule.json"
+        path.parent.mkdir(parents=True)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content))
     load_schedule.cache_clear()
     return path
 
 
-def _snakemake(schedule: Path, store: Store, cores: int, gpus: int) -> None:
+def _snakemake(
+    schedule: Path,
+    store: Store,
+    cores: int,
+    gpus: int,
+    cluster: Cluster | None = None,
+    follower: Follower | None = None,
+) -> None:
     from snakemake.api import SnakemakeApi
+    from snakemake.logging import logger
     from snakemake.scheduling.greedy import SchedulerSettings
     from snakemake.settings.enums import Quietness
     from snakemake.settings.types import (
@@ -193,27 +243,64 @@ def _snakemake(schedule: Path, store: Store, cores: int, gpus: int) -> None:
     )
 
     output = OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
+    resources = ResourceSettings(cores=cores, resources={"gpu": gpus})
+    # The store's own lock, which the kernel lets go of, stands in for Snakemake's, which a kill leaves behind.
+    execution = ExecutionSettings(lock=False, use_threads=True, keep_metadata=False)
+    executor: dict[str, Any] = {"executor": "local"}
+    if cluster:
+        resources = ResourceSettings(nodes=cluster.profile.jobs)
+        execution = replace(execution, retries=cluster.profile.retries, latency_wait=LATENCY_S)
+        executor = {"executor": cluster.executor, "executor_settings": cluster.plugin_settings()}
+    failures = _failures
     before = os.getcwd()
+    interrupted = threading.Event()
     try:
-        with SnakemakeApi(output) as api:
+        with _noticing_interrupts(interrupted), SnakemakeApi(output) as api:
             workflow = api.workflow(
-                resource_settings=ResourceSettings(cores=cores, resources={"gpu": gpus}),
+                resource_settings=resources,
                 config_settings=ConfigSettings(config={"schedule": str(schedule)}),
                 workflow_settings=WorkflowSettings(),
                 snakefile=SNAKEFILE,
                 workdir=store.root,
             )
             dag = workflow.dag(DAGSettings(targets={"all"}, rerun_triggers={RerunTrigger.MTIME}, force_incomplete=True))
-            # The store's own lock, which the kernel lets go of, stands in for Snakemake's, which a kill leaves behind.
+            if cluster and follower:
+                # nothing public says of one rule of a running workflow that it isn't to be tried again
+                attempts = Attempts(follower, cluster.profile.retries, workflow._workflow.get_rule)
+                logger.addHandler(attempts)
+                failures = attempts.given_up
             dag.execute_workflow(
-                executor="local",
-                execution_settings=ExecutionSettings(lock=False, use_threads=True, keep_metadata=False),
+                **executor,
+                execution_settings=execution,
                 scheduling_settings=SchedulingSettings(scheduler="greedy"),
                 scheduler_settings=SchedulerSettings(),
             )
     except Exception as error:
-        if _failures:
-            raise UserError(_failures[0]) from error
+        if interrupted.is_set():
+            raise KeyboardInterrupt from error
+        if failures:
+            raise UserError(failures[0]) from error
+        if cluster:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"--cluster {cluster.executor}: {lines[0]}") from error
         raise
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def _noticing_interrupts(interrupted: threading.Event) -> Iterator[None]:
+    """Sets the event on Ctrl-C: Snakemake ends what is interrupted as if a job had failed."""
+
+    def notice(signal_number: int, frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, notice)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

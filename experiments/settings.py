@@ -359,10 +359,11 @@ def _load(folder: Path, name: str, kind: str, form: type[Form]) -> Form:
     try:
         return form.model_validate(tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise UserError(f"{path.name} of {folder.name}: {_first_line(error)}") from error
+        raise UserError(f"{path.name} of {folder.name}: {first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What is wrong with a file of settings, and where in it."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

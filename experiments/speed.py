@@ -42,8 +42,8 @@ class SpeedPlan:
         """Every job, inputs first."""
         return with_inputs(self.jobs_of.values())
 
-    def publish(self, store: Store, out: Path, command: str, console: Console) -> None:
-        """Writes table14.{csv,md,json} and figure8 under `out`, and shows the table."""
+    def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
+        """Writes table14.{csv,md,json} and figure8 under `out`, shows the table, and returns the files."""
         from experiments.report import about_runs, model_name
         from plots.throughput import write_throughput
         from results.speed_report import render_terminal, write_speed_table
@@ -72,6 +72,7 @@ class SpeedPlan:
         console.print(render_terminal(table))
         names = ", ".join(sorted({path.stem + ".{png,pdf}" for path in figures}))
         console.print(f"written to {out}: table14.{{csv,md,json}}, {names}", markup=False)
+        return [*(out / f"table14.{kind}" for kind in ("csv", "md", "json")), *figures]
 
 
 def plan_speed(

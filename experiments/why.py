@@ -1,6 +1,5 @@
 """`why CELL`: what a cell depends on, and why it would run again."""
 
-import json
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from experiments.jobs import Job
 from experiments.plan import Plan
 from experiments.settings import choose
 from experiments.store import PROVENANCE, Store
+from results.sealed import unseal
 
 
 def explain(plan: Plan, cell: str, store: Store, console: Console) -> None:
@@ -48,7 +48,10 @@ def _nearest_difference(job: Job, store: Store) -> str:
     """How the recipe differs from finished ones of the same stage and label."""
     best: list[str] | None = None
     for path in (store.root / job.stage.name).glob(f"*/{PROVENANCE}"):
-        run = json.loads(path.read_text())
+        try:
+            run = unseal(path.read_bytes())
+        except ValueError:
+            continue
         if run.get("label") == job.label:
             changed = _changes(run, job.recipe())
             if best is None or len(changed) < len(best):

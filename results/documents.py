@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def json_text(record: Mapping[str, object]) -> str:
 
 
 def write_files(out: Path, stem: str, texts: Mapping[str, str]) -> None:
-    """Write ``stem`` with each suffix under ``out``, every file whole or not at all."""
-    for suffix, text in texts.items():
-        with written_whole(out / f"{stem}{suffix}") as path:
-            path.write_text(text, encoding="utf-8")
+    """Write ``stem`` with each suffix under ``out``, all of them or, if there is no room for one, none."""
+    with ExitStack() as stack:
+        for suffix, text in texts.items():
+            stack.enter_context(written_whole(out / f"{stem}{suffix}")).write_text(text, encoding="utf-8")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from results.markdown_html import anchor
+from results.sealed import unseal
 
 RECORD = "run.json"
 GENERATIONS = "generations.jsonl"
@@ -92,8 +93,8 @@ def _run(circumstances: str, gave: str, key: str, store: Path, page: Path) -> Ru
         return Run(circumstances, gave, key)
     link = _link(path, page)
     try:
-        record = _Record.model_validate_json(path.read_bytes())
-    except ValidationError:
+        record = _Record.model_validate(unseal(path.read_bytes()))
+    except ValueError:  # pydantic's too
         return Run(circumstances, gave, key, link, commit="its run.json is damaged")
     # an accuracy is judged from the completions of another run
     judged = record.inputs.get("generations")

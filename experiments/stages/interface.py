@@ -14,7 +14,10 @@ class Task:
     """What a stage function works on.
 
     inputs: slot -> verified directory of the upstream output. paths: places outside the store. outputs: where to
-    write, one directory for each config of the bundle. threads: CPU threads it may use. progress(done, total).
+    write, one directory for each config of the bundle. threads: CPU threads it may use. progress(done, total); log:
+    numbers of the moment by name, such as step and loss; say: a line for people, where something went another way than
+    asked and the stage goes on. scratch: a directory for what a killed stage would go on from; it is there once
+    something is put into it. checkpoint_minutes: how often a training does, 0 for never.
     """
 
     configs: list[Any]
@@ -23,6 +26,10 @@ class Task:
     outputs: list[Path]
     threads: int
     progress: Callable[[float, float], None]
+    log: Callable[[Mapping[str, float]], None]
+    say: Callable[[str], None]
+    scratch: Path
+    checkpoint_minutes: float
 
     @property
     def config(self) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.stages.configs import ProfileConfig
 from experiments.stages.data import rows_of
+from experiments.stages.halving import halving
 from experiments.stages.interface import Task
 from experiments.stages.models import batches, device, load
 from impact.calibration import Batch, Gathered, calibrate
@@ -24,18 +25,22 @@ def run(task: Task) -> dict[str, Any]:
     calibration = config.calibration
     model, tokenizer = load(task.inputs["model"], calibration.precision, config.attention)
     rows = rows_of(task.inputs["data"] / "calibration.jsonl")
-    made = batches(tokenizer, rows, calibration.batch_size, calibration.max_length)
 
-    def reported() -> Iterable[Batch]:
-        for i, batch in enumerate(made):
-            task.progress(i, len(made))
-            yield batch
+    def gathered(batch_size: int) -> dict[str, Any]:
+        made = batches(tokenizer, rows, batch_size, calibration.max_length)
 
-    # on the host one after the other: all of a large model at once would take twice the accumulators beside them
-    gathered = calibrate(model, reported(), [c.statistic for c in task.configs], torch.device("cpu"))
-    for c, out in zip(task.configs, task.outputs, strict=True):
-        save_statistic(gathered[c.statistic], out)
-    return {"rows": len(rows), "tokens": sum(int(batch.attention_mask.sum()) for batch in made)}
+        def reported() -> Iterable[Batch]:
+            for i, batch in enumerate(made):
+                task.progress(i, len(made))
+                yield batch
+
+        # on the host one after the other: all of a large model at once would take twice the accumulators beside them
+        statistics = calibrate(model, reported(), [c.statistic for c in task.configs], torch.device("cpu"))
+        for c, out in zip(task.configs, task.outputs, strict=True):
+            save_statistic(statistics[c.statistic], out)
+        return {"rows": len(rows), "tokens": sum(int(batch.attention_mask.sum()) for batch in made)}
+
+    return halving(gathered, calibration.batch_size, task.say)
 
 
 def save_statistic(gathered: Gathered, directory: Path) -> None:

@@ -31,6 +31,7 @@ _MINIATURE = (
     "experiments/miniature/domains.py",
 )
 _SEQUENCES = ("evals/tokenisation.py", "evals/prompts.py")
+_TRAINING = ("experiments/stages/train.py", "experiments/stages/checkpoints.py")
 _METHODS = (
     "impact/interface.py",
     "impact/factorisation.py",
@@ -79,7 +80,7 @@ FINETUNE = Stage(
     1,
     TrainConfig,
     "experiments.stages.train:run",
-    ("experiments/stages/train.py", *_MODEL_FILES, *_SEQUENCES),
+    (*_TRAINING, *_MODEL_FILES, *_SEQUENCES),
     wide=True,
     typical_s=240,
 )
@@ -88,7 +89,13 @@ PROFILE = Stage(
     1,
     ProfileConfig,
     "experiments.stages.profile:run",
-    ("experiments/stages/profile.py", "impact/calibration.py", *_MODEL_FILES, *_SEQUENCES),
+    (
+        "experiments/stages/profile.py",
+        "experiments/stages/halving.py",
+        "impact/calibration.py",
+        *_MODEL_FILES,
+        *_SEQUENCES,
+    ),
     bundles=("statistic",),
     wide=True,
     typical_s=10,
@@ -131,7 +138,7 @@ SFT = Stage(
     1,
     TrainConfig,
     "experiments.stages.train:run",
-    ("experiments/stages/train.py", *_MODEL_FILES, *_SEQUENCES),
+    (*_TRAINING, *_MODEL_FILES, *_SEQUENCES),
     typical_s=10,
 )
 _QUANTIZATION = (
@@ -154,7 +161,7 @@ QLORA = Stage(
     1,
     QLoraConfig,
     "experiments.stages.quantize:qlora",
-    ("experiments/stages/train.py", *_QUANTIZATION, *_SEQUENCES),
+    (*_TRAINING, *_QUANTIZATION, *_SEQUENCES),
     typical_s=30,
 )
 PERPLEXITY = Stage(
@@ -162,7 +169,13 @@ PERPLEXITY = Stage(
     1,
     PerplexityConfig,
     "experiments.stages.measure:perplexity",
-    ("experiments/stages/measure.py", "evals/perplexity.py", *_MODEL_FILES, *_SEQUENCES),
+    (
+        "experiments/stages/measure.py",
+        "experiments/stages/halving.py",
+        "evals/perplexity.py",
+        *_MODEL_FILES,
+        *_SEQUENCES,
+    ),
     typical_s=2,
 )
 EVALUATE = Stage(
@@ -172,6 +185,7 @@ EVALUATE = Stage(
     "experiments.stages.measure:evaluate",
     (
         "experiments/stages/measure.py",
+        "experiments/stages/halving.py",
         "evals/generate.py",
         "evals/lm_eval_task.py",
         "evals/benchmarks.py",

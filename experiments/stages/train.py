@@ -1,16 +1,22 @@
 """finetune and sft: supervised fine-tuning of a dense or a compressed model with the Hugging Face Trainer."""
 
+import json
 import math
 import random
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
     DataCollatorForSeq2Seq,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
@@ -19,11 +25,13 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from evals.json_lines import Row
 from evals.tokenisation import tokenise_row
 from experiments.errors import UserError
 from experiments.settings import Training
+from experiments.stages.checkpoints import ByTime, Checkpoints
 from experiments.stages.configs import TrainConfig
 from experiments.stages.data import rows_of
 from experiments.stages.interface import Task
@@ -36,6 +44,7 @@ def run(task: Task) -> dict[str, Any]:
     processes = task.config.training.processes
     if processes == 1:
         return train(task)
+    _check_loopback()
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -43,10 +52,40 @@ def run(task: Task) -> dict[str, Any]:
         run_id=task.out.name,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
+        local_addr="localhost",  # the machine's own name may lead nowhere without a network
         max_restarts=0,
         start_method="fork",
     )
-    return elastic_launch(launch, train)(task)[0]
+    try:
+        return elastic_launch(launch, train)(task)[0]
+    except ChildFailedError as failed:
+        raise _cause(failed) from failed
+
+
+def _check_loopback() -> None:
+    """Raises UserError where the processes of one machine can't reach each other, in place of minutes of attempts."""
+    try:
+        with socket.create_server(("localhost", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"several training processes need the loopback interface ({error.strerror}): ip link set lo up"
+        ) from error
+
+
+def _cause(failed: ChildFailedError) -> Exception:
+    """What went wrong first among several processes."""
+    _, failure = failed.get_first_failure()
+    if isinstance(failure.message, dict):  # an exception
+        line = failure.message["message"]
+        kind = f"{UserError.__name__}: "
+        if line.startswith(kind):
+            return UserError(line.removeprefix(kind))
+        if "by peer" not in line:  # where it is, another process was lost to this one
+            return RuntimeError(line.removeprefix("RuntimeError: "))
+    return ChildProcessError(
+        "one of the training's processes was killed or crashed, most likely because memory ran out"
+    )
 
 
 def train(task: Task) -> dict[str, Any]:
@@ -77,21 +116,36 @@ def fit(
 ) -> tuple[Trainer, dict[str, Any]]:
     """Trains in place what of the model is to be trained; returns the trainer, and steps, loss and labelled share.
 
-    overrides: Trainer arguments that are not the pipeline's own. Raises UserError for a loss that is not a number.
+    A training that was killed goes on from its checkpoint and ends as an undisturbed one.
+    overrides: Trainer arguments that are not the pipeline's own. Raises UserError for a loss or gradient that is not a
+    number.
     """
     dataset, labelled = tokenised(tokenizer, rows, training.max_length)
+    checkpoints = Checkpoints(task.scratch)
     trainer = _Trainer(
+        checkpoints,
         model=model,
         args=arguments(training, seed, len(dataset), task, **overrides),
         train_dataset=dataset,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
-        callbacks=[_Progress(task.progress)],
+        callbacks=[_Progress(task), ByTime(task.checkpoint_minutes)],
     )
-    result = trainer.train()
-    if not math.isfinite(result.training_loss):
-        raise UserError("the training loss is not a number: lower the learning rate of this preset")
+    measured: dict[str, Any] = {}
+    checkpoint = checkpoints.last()
+    if checkpoint:
+        measured["resumed_from_step"] = int(checkpoint.rpartition("-")[2])
+        if trainer.is_world_process_zero():
+            task.say(f"continues from step {measured['resumed_from_step']}, where its last checkpoint was made")
+        trainer.add_callback(_Resumption(trainer, Path(checkpoint)))
+    try:
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+    except Exception as error:
+        if not checkpoint or trainer.under_way:
+            raise
+        reason = f"{type(error).__name__}: {shorten(str(error), 200)}"
+        raise RuntimeError(f"can't go on from {checkpoint} ({reason}); without that it starts anew") from error
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    measured = {"steps": result.global_step, "loss": losses[-1:], "labelled_share": labelled, "rows": len(dataset)}
+    measured |= {"steps": result.global_step, "loss": losses[-1:], "labelled_share": labelled, "rows": len(dataset)}
     return trainer, measured
 
 
@@ -145,6 +199,7 @@ def arguments(training: Training, seed: int, rows: int, task: Task, **overrides:
         save_strategy="no",
         logging_steps=max(1, int(steps) // 20),
         report_to="none",
+        logging_nan_inf_filter=False,  # the training ends there
         disable_tqdm=True,
         seed=seed,
         **schedule,
@@ -180,25 +235,102 @@ class LengthSortedBatches(Sampler[list[int]]):
 
 
 class _Trainer(Trainer):
-    """The Trainer with LengthSortedBatches; accelerate still shards them over devices."""
+    """The Trainer with LengthSortedBatches (accelerate still shards them over devices), with checkpoints that hold all
+    that an undisturbed training would go on with, and with an end at the first loss or gradient that is no number."""
+
+    def __init__(self, checkpoints: Checkpoints, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.checkpoints = checkpoints
+        self.under_way = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        batches = LengthSortedBatches(self.train_dataset["length"], self.args.train_batch_size, self.args.seed)
+        self.batches = LengthSortedBatches(self.train_dataset["length"], self.args.train_batch_size, self.args.seed)
         dataset = self.train_dataset.remove_columns("length")
         loader = DataLoader(
             dataset,
-            batch_sampler=batches,
+            batch_sampler=self.batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
         return self.accelerator.prepare(loader)
 
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        self.under_way = True  # whatever a checkpoint held has been read
+        loss: torch.Tensor = super().training_step(*given, **named)
+        self._stop_unless_finite("loss", loss)
+        return loss
+
+    def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
+        norm = super()._get_grad_norm(*given, **named)
+        self._stop_unless_finite("gradient's norm", norm)
+        return norm
+
+    def _stop_unless_finite(self, what: str, value: torch.Tensor | float) -> None:
+        if not math.isfinite(value):
+            # Whatever came before leads here again, and with another setting it is another training.
+            self.checkpoints.discard()
+            raise UserError(
+                f"the {what} is {float(value)} at step {self.state.global_step + 1}: lower this training's "
+                f"learning_rate, {self.args.learning_rate:g}, in the preset; none of its checkpoints is kept, and the "
+                "next call trains from the start"
+            )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """The weights of a checkpoint, as a stage's output has them: save_pretrained changes the model's config, which
+        the output has too."""
+        if output_dir and isinstance(self.model, PreTrainedModel):
+            save_model(self.model, Path(output_dir), state_dict)
+        else:
+            super()._save(output_dir, state_dict)
+
+    def _save_checkpoint(self, *given: Any, **named: Any) -> None:
+        super()._save_checkpoint(*given, **named)
+        written = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        unlogged = {"losses": self._tr_loss.item(), "since": self._globalstep_last_logged}
+        (written / _unlogged_file(self.args)).write_text(json.dumps(unlogged))
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            self.checkpoints.keep(written)
+
+
+class _Resumption(TrainerCallback):
+    """Takes up from a checkpoint what the Trainer leaves out: which epoch's batches come, and the losses that are not
+    in the log yet."""
+
+    def __init__(self, trainer: _Trainer, checkpoint: Path) -> None:
+        self.trainer, self.checkpoint = trainer, checkpoint
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.batches.epoch = int(state.epoch)
+        unlogged = json.loads((self.checkpoint / _unlogged_file(args)).read_text())
+        self.trainer._tr_loss += unlogged["losses"]
+        self.trainer._globalstep_last_logged = unlogged["since"]
+
+
+def _unlogged_file(args: TrainingArguments) -> str:
+    return f"unlogged_{args.process_index}.json"
+
 
 class _Progress(TrainerCallback):
-    """Passes the step count on."""
+    """Passes the step count and the losses on, from the first process."""
 
-    def __init__(self, progress: Callable[[float, float], None]) -> None:
-        self.progress = progress
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.progress(state.global_step, state.max_steps)
+        if state.is_world_process_zero:
+            self.task.progress(state.global_step, state.max_steps)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float],
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and "loss" in logs:
+            named = {name: logs[name] for name in ("loss", "learning_rate", "grad_norm") if name in logs}
+            self.task.log({"step": state.global_step, **named})

@@ -28,6 +28,7 @@ def reproduce(*arguments: str, timeout: float = 300) -> subprocess.CompletedProc
         (["table6", "--rows", "one"], "--rows takes row numbers such as 1,3, not 'one'"),
         (["table6", "--eta", "1.5"], "--eta must lie in [0, 1], got 1.5"),
         (["table6", "--seeds", "0"], "--seeds and --cores take a number of at least 1"),
+        (["table6", "--checkpoint-minutes", "-1"], "--checkpoint-minutes takes a number of at least 0"),
         (["table6", "--bogus"], "unrecognized arguments: --bogus"),
         (["table6", "--preset", "small", "--data-dir", "/no/such"], "--data-dir /no/such is no directory"),
         (["table6", "--from", "paper"], "unknown table that follows from the paper's printed ones 'table6'"),

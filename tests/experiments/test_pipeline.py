@@ -221,6 +221,18 @@ def test_a_second_run_on_a_live_store_is_refused(copy: Path) -> None:
         assert live.wait() == 0
 
 
+def test_a_reader_that_goes_away_does_not_stop_the_run(copy: Path) -> None:
+    """As `| head` does: the lines go nowhere from then on."""
+    csv = table(copy)
+    shutil.rmtree(copy / "store" / "sft")
+    (copy / "results" / "table6.csv").unlink()
+    with subprocess.Popen(command(copy), cwd=ROOT, stdout=subprocess.PIPE, text=True) as live:
+        assert live.stdout is not None and "to run" in live.stdout.readline()
+        live.stdout.close()
+        assert live.wait(timeout=600) == 0
+    assert table(copy) == csv and len(list((copy / "store" / "sft").glob("*/run.json"))) == 3
+
+
 def test_killed_at_any_moment_the_next_call_continues(undisturbed: Path, tmp_path: Path) -> None:
     """SIGKILL a random while after a random number of further outputs, until a call comes through."""
     moments, kills = random.Random(0), 0

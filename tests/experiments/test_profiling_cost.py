@@ -24,7 +24,7 @@ SMOKE = plan_profiling_cost(load_preset("smoke"))
 def measured(job: Job, out: Path) -> tuple[dict[str, Any], list[tuple[float, float]]]:
     """The stage's measurements, and the progress that it reported."""
     told: list[tuple[float, float]] = []
-    task = Task([job.config], {}, {}, [out], 1, lambda done, total: told.append((done, total)))
+    task = Task([job.config], {}, {}, [out], 1, lambda done, total: told.append((done, total)), dict, str, out, 0)
     return job.stage.run(task), told
 
 

@@ -1,12 +1,14 @@
 """The store: all or nothing, never a damaged output taken for a good one."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from experiments.command_line import _measured, _parser
 from experiments.errors import UserError
 from experiments.jobs import Job
 from experiments.settings import GeneratedData
@@ -76,6 +78,43 @@ def test_the_record_holds_what_was_written(store: Store, job: Job) -> None:
     assert files == {"train.jsonl": {"size": 3, "sha256": digest}}
 
 
+def test_a_changed_number_in_the_record_is_damage(store: Store, job: Job) -> None:
+    """A table is made from what run.json says was measured: it is no less part of the output than the files."""
+    with store.writing(job) as folder:
+        store.commit(job, folder, {"inputs": {}, "measured": {"perplexity": 1.5}})
+    path = store.directory(job) / "run.json"
+    path.write_text(path.read_text().replace("1.5", "1.4"))
+    assert not store.finished(job)
+    with pytest.raises(UserError, match=r"damaged .run\.json is damaged.* the same command again"):
+        store.provenance(job)
+    assert not store.directory(job).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"files": 3}', b'{"files": {"a": {}}}', bytes(300), b"\xff"])
+def test_a_record_that_is_none_is_damage(store: Store, job: Job, content: bytes) -> None:
+    write(store, job)
+    (store.directory(job) / "run.json").write_bytes(content)
+    assert store.damage(job) == "run.json is damaged" and not store.finished(job)
+
+
+def test_a_store_that_cant_be_written_to_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "store")
+    with pytest.raises(UserError, match=r"can't write to the store .* give --store DIR"), store.locked():
+        pass
+
+
+def test_what_another_run_finished_meanwhile_is_not_thrown_away(
+    store: Store, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was missing when this run was planned, and is there once this run has the store."""
+    monkeypatch.setattr(Store, "_sweep", lambda self: write(self, job))
+    options = _parser().parse_args(["table6", "--store", str(store.root)])
+    with _measured(options, "table6", [job], print) as run:
+        assert run is not None and run.store.finished(job)
+    assert not (store.root / "damaged").exists()
+
+
 def test_a_live_run_keeps_others_out_and_a_dead_one_does_not(store: Store) -> None:
     code = f"""
 from pathlib import Path
@@ -101,3 +140,40 @@ def test_taking_the_lock_sweeps_what_a_killed_run_left(store: Store, job: Job) -
     left.mkdir()
     with store.locked():
         assert not left.exists() and path.exists()
+
+
+def test_taking_the_lock_leaves_what_a_job_elsewhere_still_writes(store: Store, job: Job) -> None:
+    """A cluster's job outlives the call that submitted it; its writer's lock tells it from what a kill left."""
+    code = f"""
+import pickle, signal, sys
+from pathlib import Path
+from experiments.store import Store
+job = pickle.load(sys.stdin.buffer)
+with Store(Path({str(store.root)!r})).writing(job) as folder:
+    print(folder, flush=True)
+    signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        pickle.dump(job, process.stdin)
+        process.stdin.close()
+        folder = Path(process.stdout.readline().decode().strip())
+        with store.locked():
+            assert folder.is_dir()
+        process.kill()
+        process.wait()
+    with store.locked():
+        assert list(folder.parent.iterdir()) == []
+
+
+def test_of_two_that_make_one_output_the_first_stays(store: Store, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may be reading it already."""
+    with store.writing(job) as slower:
+        (slower / "train.jsonl").write_bytes(b"slower")
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
+            first = write(store, job, b"first!")
+        inode = first.stat().st_ino
+        store.commit(job, slower, {"inputs": {}})
+    assert first.read_bytes() == b"first!" and first.stat().st_ino == inode and store.finished(job)
+    assert not (store.root / "damaged").exists()

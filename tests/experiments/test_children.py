@@ -1,0 +1,48 @@
+"""The process of a stage: what it started ends with it."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.children import StageError, run_bundle
+from experiments.jobs import Job
+from experiments.observer import Together
+from experiments.settings import Settings
+from experiments.stages.interface import Stage
+from experiments.store import Store
+
+FORKING = """
+import os, signal, time
+
+def run(task):
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+    with open(task.paths["child"], "w") as file:
+        file.write(str(child))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_stage_takes_with_it_what_it_had_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork of the stage, as a training's processes are, holds the pipe to the caller open as well."""
+    (tmp_path / "forking_stage.py").write_text(FORKING)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    child = tmp_path / "child"
+    job = Job(Stage("forking", 1, Settings, "forking_stage:run", ()), Settings(), paths={"child": str(child)})
+    with pytest.raises(StageError, match="forking was killed, most likely because memory ran out"):
+        run_bundle(Store(tmp_path / "store"), [job], 1, Together())
+    until = time.monotonic() + 5
+    while alive(int(child.read_text())) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not alive(int(child.read_text()))
+
+
+def alive(pid: int) -> bool:
+    """A process that nobody has waited for yet is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
