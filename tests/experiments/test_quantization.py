@@ -77,7 +77,9 @@ def test_tables_1_and_3_end_to_end(tmp_path: Path) -> None:
 
     def call(*order: str) -> str:
         started = [sys.executable, "-m", "experiments", *order, "--preset", "smoke", *places]
-        return subprocess.run(started, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        ended = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     assert "to run" in call(*figure6)
     cells = json.loads((tmp_path / "results" / "table1.json").read_text())["quantized_cells"]
