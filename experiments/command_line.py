@@ -387,9 +387,9 @@ def _measured(
 
     started = time.monotonic()
     store = Store(options.store)
-    missing = [job for job in jobs if not store.finished(job)]
     cluster = _cluster(options)
     if options.dry_run:
+        missing = [job for job in jobs if not store.finished(job)]
         dry_run(missing)
         if cluster:
             from experiments.cluster import show_requests
@@ -397,12 +397,12 @@ def _measured(
             show_requests(cluster, missing, console)
         yield None
         return
-    if cluster is None:
-        _check_isolation(missing)
     say = partial(console.print, markup=False, soft_wrap=True)
     with mirrored(store, table, options.preset, options.wandb, say) as mirror, store.locked():
-        # looked at again: another run may have finished them, or begun to, while this one was being planned
+        # not before the lock: until then another run may be finishing them
         missing = [job for job in jobs if not store.finished(job)]
+        if cluster is None:
+            _check_isolation(missing)
         damaged = [(job, store.damage(job, content=False)) for job in missing if store.directory(job).exists()]
         for job, wrong in damaged:
             console.print(f"made again: {job.describe()} ({wrong})", markup=False)
@@ -516,16 +516,15 @@ def _compress(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def _hold(options: argparse.Namespace, order: str, numbers: Sequence[int]) -> None:
     """Makes accuracy tables the reference, or holds them to it; all tables if none is named."""
     load_preset(options.preset)
-    from experiments.regression import REFERENCE, bless, check, check_seeds
+    from experiments.regression import REFERENCE, bless, check, check_seeds, load_comparands
 
     results = options.results or ROOT / "results" / options.preset
     reference = ROOT / REFERENCE / options.preset
     if order == "bless":
         bless(results, reference, ROOT, numbers, command(), console)
-    elif options.each_seed:
-        check_seeds(results, reference, numbers, options.methods, options.rows, console)
-    else:
-        check(results, reference, numbers, options.methods, options.rows, console)
+        return
+    compared = load_comparands(results, reference, numbers, options.methods, options.rows)
+    (check_seeds if options.each_seed else check)(compared, console)
 
 
 def _collect_garbage(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from experiments.report import about
 from experiments.store import Store
 from results import claims_report, reduction_report
 from results.claims import claims
+from results.documents import table_files
 from results.quantization import quantized_cells_of
 from results.size_reduction import ReductionTable, reductions_from_cells, reductions_from_paper
 from results.table import measured_cells_of
@@ -28,7 +29,7 @@ def publish_reductions(plan: Plan, store: Store, out: Path, command: str, consol
     described = about(plan, provenance, command)
     reduction_report.write_size_reduction(table, described, out)
     _show(table, f"measured at preset {plan.preset.name} on {described['model']}", out, console)
-    return [out / f"table{table.number}.{kind}" for kind in ("csv", "md", "json")]
+    return table_files(out, f"table{table.number}")
 
 
 def publish_printed_reductions(number: int, out: Path, command: str, console: Console) -> None:

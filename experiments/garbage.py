@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from experiments.errors import UserError
+from experiments.schedule import RUNS, SCHEDULE
 from experiments.store import PROVENANCE, Store, remove
 from results.sealed import unseal
 
@@ -50,8 +51,8 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
 
 def _awaited(store: Store) -> set[str]:
     """Jobs that the last run set out to make: a training among them may go on from what it has kept."""
-    schedule = store.root / "schedule.json"
-    return {key.split("/")[1] for key in _read(schedule, json.loads)["missing"]} if schedule.exists() else set()
+    schedules = (*store.root.glob(SCHEDULE), *store.root.glob(f"{RUNS}/*/{SCHEDULE}"))
+    return {key.split("/")[1] for path in schedules for key in _read(path, json.loads)["missing"]}
 
 
 def _read(path: Path, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class GaugePlan:
     def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
         """Writes gauge.{csv,md,json} under `out`, shows the table, and returns the files."""
         from experiments.report import about_runs, model_name
+        from results.documents import table_files
         from results.gauge import gauge_effects, render_terminal, write_gauge_table
 
         provenance = {job.key: store.provenance(job) for job in self.jobs}
@@ -43,7 +44,7 @@ class GaugePlan:
         for sentence in gauge_effects(cells, table.benchmarks):
             console.print(f"- {sentence}", markup=False)
         console.print(f"written to {out}: gauge.{{csv,md,json}}", markup=False)
-        return [out / f"gauge.{kind}" for kind in ("csv", "md", "json")]
+        return table_files(out, "gauge")
 
 
 def plan_gauge(preset: Preset, selection: Selection) -> GaugePlan:

@@ -32,6 +32,7 @@ class ProfilingCostPlan:
         """Writes table5.{csv,md,json} under `out`, shows the table, and returns the files."""
         from experiments.profiling_points import EXTRAPOLATED_TO, measured_point
         from experiments.report import about_runs
+        from results.documents import table_files
         from results.profiling_report import render_terminal, write_profiling_table
 
         provenance = {job.key: store.provenance(job) for job in self.jobs}
@@ -46,7 +47,7 @@ class ProfilingCostPlan:
         console.print(f"Table 5, measured at preset {self.preset.name} on {described['model']}", markup=False)
         console.print(render_terminal(table))
         console.print(f"written to {out}: table5.{{csv,md,json}}", markup=False)
-        return [out / f"table5.{kind}" for kind in ("csv", "md", "json")]
+        return table_files(out, "table5")
 
 
 def plan_profiling_cost(preset: Preset) -> ProfilingCostPlan:

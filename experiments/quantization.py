@@ -68,6 +68,7 @@ class QuantizationPlan:
         """
         from experiments.report import about_runs, generated_note, model_name, problems, show_verdicts
         from plots.quantization import write_quantization_figure
+        from results.documents import table_files
         from results.quantization import build_quantization_table, render_terminal, write_quantization_table
 
         provenance = {job.key: store.provenance(job) for job in self.jobs}
@@ -97,7 +98,7 @@ class QuantizationPlan:
         elif figure:
             console.print(f"figure{figure} wants the 4-bit models too: ./reproduce.sh figure{figure}")
         console.print(f"written to {out}: {', '.join(names)}", markup=False)
-        return [*(out / f"table{number}.{kind}" for kind in ("csv", "md", "json")), *figures]
+        return [*table_files(out, f"table{number}"), *figures]
 
 
 def plan_quantization(

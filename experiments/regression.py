@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,52 +64,69 @@ def _clean_commit(root: Path) -> str:
     return commit
 
 
-def check(
+@dataclass(frozen=True)
+class Comparands:
+    """What is compared: tables by number in two folders, and of the reference's the cells that were asked for."""
+
+    results: Path
+    reference: Path
+    run: dict[int, MeasuredTable]
+    held: dict[int, Reference]
+    chosen: dict[int, list[Cell]]
+
+    @property
+    def measured(self) -> dict[int, list[Cell]]:
+        """The run's cells."""
+        return {number: table.cells for number, table in self.run.items()}
+
+
+def load_comparands(
     results: Path,
     reference: Path,
     numbers: Sequence[int],
     methods: Collection[str] | None,
     rows: Collection[int] | None,
-    console: Console,
-) -> None:
-    """Compares the tables in `results` with the reference, without running a model.
+) -> Comparands:
+    """Reads the tables in `results` and the reference.
 
-    numbers, methods, rows: of these only, where any are named. Raises CheckError if a method got worse or something
-    was not measured, and UserError where there is nothing to compare.
+    numbers, methods, rows: of these only, where any are named. Raises UserError where there is nothing to compare.
     """
-    held, run = _held(reference, numbers), _measured(results, numbers)
+    held = _held(reference, numbers)
     chosen = {number: _chosen(table.cells, methods, rows) for number, table in held.items()}
-    found = compare(chosen, {number: table.cells for number, table in run.items()})
+    return Comparands(results, reference, _measured(results, numbers), held, chosen)
+
+
+def check(compared: Comparands, console: Console) -> None:
+    """Compares a run's tables with the reference, without running a model.
+
+    Raises CheckError if a method got worse or something was not measured.
+    """
+    held, run = compared.held, compared.run
+    found = compare(compared.chosen, compared.measured)
     console.print(_terminal(found.changes))
-    for line in (*_power(found.changes, chosen), *_conditions(results, held, run)):
+    for line in (*_power(found.changes, compared.chosen), *_conditions(compared.results, held, run)):
         console.print(line, markup=False)
     papers = [beside_paper(n, run[n].cells, run[n].provenance.get("model", "unnamed")) for n in held if n in run]
     for line in (*found.warnings, *filter(None, papers)):
         console.print(f"warning: {line}", markup=False)
     if found.failures:
         raise CheckError(found.failures)
-    console.print(f"no method got worse than the reference in {reference}", markup=False)
+    console.print(f"no method got worse than the reference in {compared.reference}", markup=False)
 
 
-def check_seeds(
-    results: Path,
-    reference: Path,
-    numbers: Sequence[int],
-    methods: Collection[str] | None,
-    rows: Collection[int] | None,
-    console: Console,
-) -> None:
-    """Holds every seed in `results` that is not the reference's to its first one, as a run of its own.
+def check_seeds(compared: Comparands, console: Console) -> None:
+    """Holds every seed of a run that is not the reference's to its first one, as a run of its own.
 
-    Nothing but the seed of the second SFT differs, so a gate that fails calls an unchanged method worse. numbers,
-    methods, rows: as in `check`. Raises CheckError with the gates that did, and UserError where there is no other seed.
+    Nothing but the seed of the second SFT differs, so a gate that fails calls an unchanged method worse. Raises
+    CheckError with the gates that did, and UserError where there is no other seed.
     """
-    held = {number: _chosen(table.cells, methods, rows) for number, table in _held(reference, numbers).items()}
-    run = {number: table.cells for number, table in _measured(results, numbers).items()}
+    held, run = compared.chosen, compared.measured
     known = seeds_of(held)
     seeds = [seed for seed in seeds_of(run) if seed not in known]
     if not seeds:
-        raise UserError(f"the tables in {results} have no seed beyond the reference's: measure them with --seeds 11")
+        raise UserError(
+            f"the tables in {compared.results} have no seed beyond the reference's: measure them with --seeds 11"
+        )
     failures = []
     quiet = 0
     for seed in seeds:

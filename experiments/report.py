@@ -11,6 +11,7 @@ from experiments.plan import Plan, measured_cells
 from experiments.settings import Domain, GeneratedData, HubModel, InitialisedModel, Preset, WheelModel
 from experiments.store import Store
 from plots.size_accuracy import write_size_accuracy
+from results.documents import table_files
 from results.table import render_terminal, write_table
 from results.verdicts import Verdict
 
@@ -31,7 +32,7 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
     show_verdicts(verdicts, console)
     names = [f"table{plan.table.number}.{{csv,md,json}}", *sorted({path.stem + ".{png,pdf}" for path in figures})]
     console.print(f"written to {out}: {', '.join(names)}", markup=False)
-    return [*(out / f"table{plan.table.number}.{kind}" for kind in ("csv", "md", "json")), *figures]
+    return [*table_files(out, f"table{plan.table.number}"), *figures]
 
 
 def show_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:

@@ -26,6 +26,7 @@ from experiments.store import Store
 from results.atomic import written_whole
 
 SNAKEFILE = Path(__file__).parent / "Snakefile"
+SCHEDULE = "schedule.json"
 RUNS = "cluster"  # in the store: a folder for the run whose jobs a cluster has
 RETIRED_AFTER_S = 10.0
 LATENCY_S = 60  # in which a shared file system shows what another machine wrote
@@ -209,9 +210,9 @@ def _write_schedule(
         "jobs": {job.key: job_record(job) for job in with_inputs(missing)},
         "missing": [job.key for job in missing],
     }
-    path = store.root / "schedule.json"
+    path = store.root / SCHEDULE
     if cluster:
-        path = store.root / RUNS / f"{time.time_ns()}-{socket.gethostname()}-{os.getpid()}" / "schedule.json"
+        path = store.root / RUNS / f"{time.time_ns()}-{socket.gethostname()}-{os.getpid()}" / SCHEDULE
         path.parent.mkdir(parents=True)
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content))

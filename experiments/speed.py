@@ -46,6 +46,7 @@ class SpeedPlan:
         """Writes table14.{csv,md,json} and figure8 under `out`, shows the table, and returns the files."""
         from experiments.report import about_runs, model_name
         from plots.throughput import write_throughput
+        from results.documents import table_files
         from results.speed_report import render_terminal, write_speed_table
 
         provenance = {job.key: store.provenance(job) for job in self.jobs}
@@ -72,7 +73,7 @@ class SpeedPlan:
         console.print(render_terminal(table))
         names = ", ".join(sorted({path.stem + ".{png,pdf}" for path in figures}))
         console.print(f"written to {out}: table14.{{csv,md,json}}, {names}", markup=False)
-        return [*(out / f"table14.{kind}" for kind in ("csv", "md", "json")), *figures]
+        return [*table_files(out, "table14"), *figures]
 
 
 def plan_speed(

@@ -81,6 +81,11 @@ def json_text(record: Mapping[str, object]) -> str:
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def table_files(out: Path, stem: str) -> list[Path]:
+    """The files that a table is written to: numbers, text and record."""
+    return [out / f"{stem}.{kind}" for kind in ("csv", "md", "json")]
+
+
 def write_files(out: Path, stem: str, texts: Mapping[str, str]) -> None:
     """Write ``stem`` with each suffix under ``out``, all of them or, if there is no room for one, none."""
     with ExitStack() as stack:

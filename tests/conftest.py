@@ -1,7 +1,11 @@
-"""Tiny models in float64, one padded batch with masked prompts, and what a direct computation finds in them."""
+"""Tiny models in float64, one padded batch with masked prompts, what a direct computation finds in them, and a small
+disk to fill."""
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +143,31 @@ def full_rank() -> Callable[..., Any]:
     from impact.compression import prepare_units
 
     return lambda method, model, statistics: dict(prepare_units(method, model, statistics))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator["SmallDisk"]:
+    """A file system of its own, whose size can be set."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system isn't allowed here")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class SmallDisk:
+    """A tmpfs; room is in KB."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def leave(self, room: int) -> None:
+        status = os.statvfs(self.folder)
+        used = (status.f_blocks - status.f_bfree) * status.f_frsize // 1024
+        subprocess.run(["mount", "-o", f"remount,size={used + room}k", str(self.folder)], check=True)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,34 +187,6 @@ def place(undisturbed: Place, tmp_path: Path) -> Place:
 def account() -> Callable[..., None]:
     """Takes a heading and the fields of a line, for the summary at the end."""
     return tell
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator["SmallDisk"]:
-    """A file system of its own, whose size can be set."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system isn't allowed here")
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-class SmallDisk:
-    """A tmpfs; room is in KB."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def leave(self, room: int) -> None:
-        status = os.statvfs(self.folder)
-        used = (status.f_blocks - status.f_bfree) * status.f_frsize // 1024
-        subprocess.run(["mount", "-o", f"remount,size={used + room}k", str(self.folder)], check=True)
 
 
 def tell(heading: str, *fields: str) -> None:
