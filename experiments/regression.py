@@ -12,10 +12,9 @@ from rich.console import Console
 
 from experiments.errors import CheckError, UserError
 from experiments.settings import choose
-from experiments.store import checksum
 from results.cells import DENSE, Cell, grouped_by_point
 from results.documents import BLANK, json_text, terminal_table, write_files
-from results.regression import MINIMUM_DROP, Change, Reference, as_seed, beside_paper, compare, seeds_of
+from results.regression import MINIMUM_DROP, Change, Reference, as_seed, beside_paper, compare, match, seeds_of
 from results.table import AnyTable, MeasuredTable, measured_tables_of
 
 REFERENCE = Path("results") / "reference"
@@ -36,7 +35,6 @@ def bless(results: Path, reference: Path, root: Path, numbers: Sequence[int], co
             "table": number,
             "blessed": blessed,
             "provenance": table.provenance,
-            "csv_sha256": checksum(results / f"table{number}.csv"),
             "cells": [json.loads(cell.model_dump_json()) for cell in table.cells],
         }
         write_files(reference, f"table{number}", {".json": json_text(record)})
@@ -104,7 +102,7 @@ def check(compared: Comparands, console: Console) -> None:
     held, run = compared.held, compared.run
     found = compare(compared.chosen, compared.measured)
     console.print(_terminal(found.changes))
-    for line in (*_power(found.changes, compared.chosen), *_conditions(compared.results, held, run)):
+    for line in (*_power(found.changes, compared.chosen), *_sameness(compared), *_conditions(held, run)):
         console.print(line, markup=False)
     papers = [beside_paper(n, run[n].cells, run[n].provenance.get("model", "unnamed")) for n in held if n in run]
     for line in (*found.warnings, *filter(None, papers)):
@@ -222,23 +220,27 @@ def _power(changes: Sequence[Change], reference: Mapping[int, Sequence[Cell]]) -
     return lines
 
 
-def _conditions(results: Path, held: Mapping[int, Reference], run: Mapping[int, MeasuredTable]) -> list[str]:
-    """What the two runs share: files bit for bit, hardware, packages."""
-    both = [number for number in held if number in run]
-    same = [number for number in both if _checksum(results / f"table{number}.csv") == held[number].csv_sha256]
-    other = [number for number in both if number not in same]
-    lines = [f"CSV files bit-identical to the reference's: {_named(same)}; different: {_named(other)}"]
+def _sameness(compared: Comparands) -> list[str]:
+    """Where the two runs have the very same numbers, marks and perplexities included."""
+    matched, _ = match(compared.chosen, compared.measured)
+    lines = []
+    for number in sorted({number for number, _, _ in matched}):
+        pairs = [(_numbers(one), _numbers(other)) for table, one, other in matched if table == number]
+        same = sum(one == other for one, other in pairs)
+        lines.append(f"Table {number}: {same} of {len(pairs)} cells are bit-identical to the reference's")
+    return lines
+
+
+def _numbers(cell: Cell) -> str:
+    return cell.model_dump_json(exclude={"runs", "note"})
+
+
+def _conditions(held: Mapping[int, Reference], run: Mapping[int, MeasuredTable]) -> list[str]:
+    """A line for each hardware and package list that is not the reference's."""
+    lines = []
     for what in ("hardware", "packages"):
-        for number in both:
+        for number in sorted({*held} & {*run}):
             then, now = held[number].provenance.get(what, BLANK), run[number].provenance.get(what, BLANK)
             if then != now:
                 lines.append(f"other {what} than the reference's: {now}; the reference's: {then}")
     return [*dict.fromkeys(lines)]
-
-
-def _checksum(path: Path) -> str:
-    return checksum(path) if path.is_file() else ""
-
-
-def _named(numbers: Sequence[int]) -> str:
-    return ", ".join(f"Table {number}" for number in numbers) or "none"

@@ -42,11 +42,10 @@ class Reference(MeasuredTable):
     """A measured table that later runs are held to.
 
     ``blessed`` says by which command, when and at which commit it was made the reference, ``provenance`` how it was
-    measured; ``csv_sha256`` is the checksum of its CSV file.
+    measured.
     """
 
     blessed: dict[str, str]
-    csv_sha256: str
 
 
 @dataclass(frozen=True)
@@ -312,18 +311,24 @@ def detectable_drop(
 def seed_deviations(tables: Tables) -> dict[str, tuple[float, int]]:
     """Standard deviation over seeds of a method's accuracy, in points, with its degrees of freedom.
 
-    Only methods with several seeds that were all measured at the same places have one.
+    Only tables count in which the method has several seeds, and only methods whose seeds were all measured at the same
+    places.
     """
     solved: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for cells in tables.values():
+        seeds: dict[str, set[int]] = defaultdict(set)
         for cell in cells:
+            seeds[cell.method].add(cell.seed)
+        for cell in cells:
+            if len(seeds[cell.method]) == 1:
+                continue
             for result in cell.benchmarks.values():
                 total = solved[cell.method][cell.seed]
                 total[0] += sum(result.correct)
                 total[1] += result.n
     found = {}
     for method, by_seed in solved.items():
-        if len(by_seed) > 1 and len({marks for _, marks in by_seed.values()}) == 1:
+        if len({marks for _, marks in by_seed.values()}) == 1:
             accuracies = [100 * right / marks for right, marks in by_seed.values()]
             found[method] = float(np.std(accuracies, ddof=1)), len(by_seed) - 1
     return found

@@ -222,6 +222,8 @@ def test_seeds_of_the_reference_widen_what_is_allowed(table6_cells: MakeCells) -
     deviations = seed_deviations({6: cells})
     assert deviations["impact"] == pytest.approx((1.0, 2), abs=0.05)
     one = [cell for cell in cells if cell.seed == 0]
+    # a table with one seed says nothing of the spread, and does not hide it either
+    assert seed_deviations({6: cells, 7: one}) == deviations
     allowed = {len(c): compare({6: c}, {6: one}).changes[0].accuracy.minimum for c in (one, cells)}
     assert allowed[len(one)] == MINIMUM_DROP < allowed[len(cells)]
 
