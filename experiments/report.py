@@ -38,7 +38,8 @@ def publish(plan: Plan, store: Store, out: Path, command: str, console: Console)
 def show_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     """A line a verdict, its outcome in colour."""
     for verdict in verdicts:
-        line = Text(f"{verdict.verdict}: ", style=OUTCOME_STYLES[verdict.verdict])
+        where = f" on {verdict.benchmark}" if verdict.benchmark else ""
+        line = Text(f"{verdict.verdict}{where}: ", style=OUTCOME_STYLES[verdict.verdict])
         console.print(line.append(f"{verdict.statement} ({verdict.section}) {verdict.explanation}", style="default"))
 
 

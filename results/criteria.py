@@ -81,6 +81,10 @@ class _Comparison:
     differences: FloatArray
 
     def __str__(self) -> str:
+        if self.own_size < self.size:
+            return f"{self.baseline}'s smallest model, which is larger than row {self.row}"
+        if self.own_size > self.size:
+            return f"{self.baseline}'s largest model, which is smaller than row {self.row}"
         return f"{self.baseline} at the size of row {self.row}"
 
 

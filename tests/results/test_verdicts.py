@@ -83,6 +83,17 @@ def test_a_model_larger_than_the_dense_one_can_only_refute(table6_cells: MakeCel
     assert verdicts(cells)["outperforms", "gsm8k"].verdict == "cannot be told apart"
 
 
+def test_less_accurate_than_larger_models_settles_nothing(table6_cells: MakeCells) -> None:
+    shift = {("impact", row): 25.0 for row in range(1, 5)} | {("impact", 5): -15.0}
+    cells = [
+        c.model_copy(update={"parameters": 1_000}) if (c.method, c.row) == ("impact", 5) else c
+        for c in table6_cells(shift=shift)
+    ]
+    found = verdicts(cells)["outperforms", "gsm8k"]
+    assert found.verdict == "cannot be told apart"
+    assert "smallest model, which is larger than row 5" in found.explanation
+
+
 @pytest.mark.parametrize("lost", [("impact", 3), ("svd", 1), ("dense", 0)])
 def test_incomplete_evidence_is_not_measured(table6_cells: MakeCells, lost: tuple[str, int]) -> None:
     found = verdicts([c for c in table6_cells() if (c.method, c.row) != lost])
