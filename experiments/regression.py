@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import rich.table
 from rich.console import Console
 
@@ -14,7 +15,17 @@ from experiments.errors import CheckError, UserError
 from experiments.settings import choose
 from results.cells import DENSE, Cell, grouped_by_point
 from results.documents import BLANK, json_text, terminal_table, write_files
-from results.regression import MINIMUM_DROP, Change, Reference, as_seed, beside_paper, compare, match, seeds_of
+from results.regression import (
+    MINIMUM_DROP,
+    Change,
+    Reference,
+    as_seed,
+    beside_paper,
+    compare,
+    match,
+    planted_drop,
+    seeds_of,
+)
 from results.table import AnyTable, MeasuredTable, measured_tables_of
 
 REFERENCE = Path("results") / "reference"
@@ -115,8 +126,9 @@ def check(compared: Comparands, console: Console) -> None:
 def check_seeds(compared: Comparands, console: Console) -> None:
     """Holds every seed of a run that is not the reference's to its first one, as a run of its own.
 
-    Nothing but the seed of the second SFT differs, so a gate that fails calls an unchanged method worse. Raises
-    CheckError with the gates that did, and UserError where there is no other seed.
+    Nothing but the seed of the second SFT differs, so a gate that fails calls an unchanged method worse. Then each
+    method in turn loses the drop that can be detected, which has to fail. Raises CheckError with the gates that called
+    an unchanged method worse, and UserError where there is no other seed.
     """
     held, run = compared.chosen, compared.measured
     known = seeds_of(held)
@@ -126,17 +138,32 @@ def check_seeds(compared: Comparands, console: Console) -> None:
             f"the tables in {compared.results} have no seed beyond the reference's: measure them with --seeds 11"
         )
     failures = []
-    quiet = 0
+    quiet, planted, caught = 0, 0, 0
     for seed in seeds:
-        found = compare(held, as_seed(run, seed, known[0]))
+        unchanged = as_seed(run, seed, known[0])
+        found = compare(held, unchanged)
         falls = [(change.accuracy.before - change.accuracy.after, change.method) for change in found.changes]
         drop, method = max(falls, default=(0.0, "none"))
-        drops = ", ".join(f"{change.method} {_points(change.detectable)}" for change in found.changes)
+        missed = []
+        for change in found.changes:
+            if change.method != DENSE and change.detectable is not None:
+                lost = round(change.detectable / 100 * change.marks)
+                worse = compare(held, planted_drop(unchanged, change.method, lost, np.random.default_rng(seed)))
+                planted += 1
+                if any(line.startswith(f"{change.method}: ") for line in worse.failures):
+                    caught += 1
+                else:
+                    missed.append(change.method)
         said = "fails" if found.failures else "quiet"
-        console.print(f"seed {seed}: {said}; largest drop {drop:.1f} points ({method}); detectable: {drops}")
+        drops = ", ".join(f"{change.method} {_points(change.detectable)}" for change in found.changes)
+        overlooked = f"; planted and overlooked: {', '.join(missed)}" if missed else ""
+        console.print(
+            f"seed {seed}: {said}; largest drop {drop:.1f} points ({method}); detectable: {drops}{overlooked}"
+        )
         quiet += not found.failures
         failures += [f"seed {seed}: {line}" for line in found.failures]
     console.print(f"{quiet} of {len(seeds)} unchanged seeds are quiet")
+    console.print(f"{caught} of {planted} planted drops of the detectable size fail")
     if failures:
         raise CheckError(failures)
 

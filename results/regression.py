@@ -145,17 +145,17 @@ def compare(reference: Tables, run: Tables) -> Comparison:
     """
     matched, failures = match(reference, run)
     pairs = paired_by_method(matched, reference, run)
-    deviations = seed_deviations(reference)
+    phi, degrees = seed_spread(reference)
     p_values = holm({method: worse_p_value(pair.after - pair.before) for method, pair in pairs.items()})
     compressed = {method: pair for method, pair in pairs.items() if method != DENSE}
     recovery_p_values = holm({m: recovery_p_value(pair) for m, pair in compressed.items() if pair.recoveries()})
     changes = []
     for method, pair in pairs.items():
         seeds = len({cell.seed for _, cell, _ in matched if cell.method == method})
-        deviation, degrees = deviations.get(method, (0.0, 1))
-        moved = deviation * float(np.sqrt(2 / seeds))
-        margin = moved * float(t.isf(ALPHA / len(pairs), degrees))
         before, after = pair.accuracies()
+        # the dense model is before the second SFT, the only training that seeds repeat
+        moved = (method != DENSE) * phi * float(np.sqrt(2 / seeds * before * (100 - before)))
+        margin = moved * float(t.isf(ALPHA / len(pairs), degrees))
         accuracy = Gate(before, after, p_values[method], max(min(MINIMUM_DROP, MINIMUM_SHARE * before), margin))
         recovery = None
         if method in recovery_p_values and (recoveries := pair.recoveries()):
@@ -308,30 +308,36 @@ def detectable_drop(
     return 100 * int(enough[0]) / marks if len(enough) else None
 
 
-def seed_deviations(tables: Tables) -> dict[str, tuple[float, int]]:
-    """Standard deviation over seeds of a method's accuracy, in points, with its degrees of freedom.
+def seed_spread(tables: Tables) -> tuple[float, float]:
+    """How far seeds move accuracies: phi and its degrees of freedom; (0, 1) where no method has several seeds.
 
-    Only tables count in which the method has several seeds, and only methods whose seeds were all measured at the same
-    places.
+    Over seeds an accuracy p, a share of all marks of a method, has the standard deviation phi sqrt(p (1 - p)), with one
+    phi for all methods. A lucky seed is one for all of them, so their deviations are correlated, and the degrees of
+    freedom are those of a sum of correlated squares (Satterthwaite 1946, Biometrics Bulletin 2:110-114): seeds - 1
+    where methods move as one, that times the number of methods where each moves by itself. What counts are tables in
+    which a method has several seeds, and methods with the seeds that most have.
     """
-    solved: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    solved: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for cells in tables.values():
-        seeds: dict[str, set[int]] = defaultdict(set)
-        for cell in cells:
-            seeds[cell.method].add(cell.seed)
-        for cell in cells:
-            if len(seeds[cell.method]) == 1:
-                continue
-            for result in cell.benchmarks.values():
-                total = solved[cell.method][cell.seed]
-                total[0] += sum(result.correct)
-                total[1] += result.n
-    found = {}
-    for method, by_seed in solved.items():
-        if len({marks for _, marks in by_seed.values()}) == 1:
-            accuracies = [100 * right / marks for right, marks in by_seed.values()]
-            found[method] = float(np.std(accuracies, ddof=1)), len(by_seed) - 1
-    return found
+        for group in grouped_by_point(cells).values():
+            for cell in group if len(group) > 1 else ():
+                for result in cell.benchmarks.values():
+                    solved[cell.method][cell.seed] += result.correct
+    most = max((tuple(by_seed) for by_seed in solved.values()), key=len, default=())
+    accuracies = [
+        np.array([np.mean(by_seed[seed]) for seed in most])
+        for by_seed in solved.values()
+        if tuple(by_seed) == most and len({len(marks) for marks in by_seed.values()}) == 1
+    ]
+    scales = [np.sqrt(mean * (1 - mean)) for mean in map(np.mean, accuracies)]
+    scaled = [(own - own.mean()) / scale for own, scale in zip(accuracies, scales, strict=True) if scale]
+    if not scaled:
+        return 0.0, 1.0
+    covariance = np.atleast_2d(np.cov(scaled))
+    total = float(np.trace(covariance))
+    if not total:
+        return 0.0, 1.0
+    return float(np.sqrt(total / len(scaled))), (len(most) - 1) * total**2 / float(np.sum(covariance**2))
 
 
 def _seed_churn(tables: Tables, method: str) -> float:
@@ -365,6 +371,31 @@ def as_seed(tables: Tables, seed: int, name: int) -> dict[int, list[Cell]]:
             else:
                 chosen[number] += [c.model_copy(update={"seed": name}) for c in group if c.seed == seed]
     return chosen
+
+
+def planted_drop(tables: Tables, method: str, lost: int, rng: np.random.Generator) -> dict[int, list[Cell]]:
+    """A run in which so many of the marks that a method solved, drawn at random, are not solved."""
+    places = [
+        (number, i, name, problem)
+        for number, cells in tables.items()
+        for i, cell in enumerate(cells)
+        if cell.method == method
+        for name, result in cell.benchmarks.items()
+        for problem in np.flatnonzero(result.correct).tolist()
+    ]
+    gone = {places[k] for k in rng.choice(len(places), size=min(lost, len(places)), replace=False)}
+
+    def without(number: int, i: int, cell: Cell) -> Cell:
+        results = {
+            name: BenchmarkResult(
+                n=result.n,
+                correct=[mark and (number, i, name, k) not in gone for k, mark in enumerate(result.correct)],
+            )
+            for name, result in cell.benchmarks.items()
+        }
+        return cell.model_copy(update={"benchmarks": results})
+
+    return {number: [without(number, i, cell) for i, cell in enumerate(cells)] for number, cells in tables.items()}
 
 
 def _size_warnings(matched: Sequence[Matched]) -> list[str]:

@@ -23,8 +23,9 @@ from results.regression import (
     holm,
     match,
     paired_by_method,
+    planted_drop,
     recovery_p_value,
-    seed_deviations,
+    seed_spread,
     seeds_of,
     worse_p_value,
 )
@@ -61,22 +62,7 @@ def drawn(template: list[Cell], draw: int) -> list[Cell]:
 
 
 def planted(cells: list[Cell], method: str, lost: int, seed: int) -> list[Cell]:
-    """The cells with so many of a method's solved marks, drawn at random, turned to unsolved."""
-    solved = [
-        (i, name, problem)
-        for i, cell in enumerate(cells)
-        if cell.method == method
-        for name, result in cell.benchmarks.items()
-        for problem in np.flatnonzero(result.correct)
-    ]
-    marks = [{name: [*result.correct] for name, result in cell.benchmarks.items()} for cell in cells]
-    for place in np.random.default_rng(seed).choice(len(solved), size=lost, replace=False):
-        i, name, problem = solved[place]
-        marks[i][name][problem] = False
-    return [
-        cell.model_copy(update={"benchmarks": {k: BenchmarkResult(n=len(v), correct=v) for k, v in own.items()}})
-        for cell, own in zip(cells, marks, strict=True)
-    ]
+    return planted_drop({6: cells}, method, lost, np.random.default_rng(seed))[6]
 
 
 @pytest.fixture
@@ -218,14 +204,32 @@ def test_the_second_run_is_better_and_nothing_fails(template: list[Cell]) -> Non
 
 def test_seeds_of_the_reference_widen_what_is_allowed(table6_cells: MakeCells) -> None:
     """In the invented run a seed is better than the one before by a point everywhere."""
-    cells = [cell for cell in table6_cells(n=1000, seeds=(0, 1, 2)) if cell.method in ("svd", "impact")]
-    deviations = seed_deviations({6: cells})
-    assert deviations["impact"] == pytest.approx((1.0, 2), abs=0.05)
+    cells = [cell for cell in table6_cells(n=1000, seeds=(0, 1, 2)) if cell.method == "impact"]
     one = [cell for cell in cells if cell.seed == 0]
+    p = np.mean([result.correct for cell in cells for result in cell.benchmarks.values()])
+    assert seed_spread({6: cells}) == pytest.approx((0.01 / np.sqrt(p * (1 - p)), 2), rel=0.05)
     # a table with one seed says nothing of the spread, and does not hide it either
-    assert seed_deviations({6: cells, 7: one}) == deviations
+    assert seed_spread({6: cells, 7: one}) == seed_spread({6: cells})
+    assert seed_spread({6: one}) == (0, 1)
     allowed = {len(c): compare({6: c}, {6: one}).changes[0].accuracy.minimum for c in (one, cells)}
     assert allowed[len(one)] == MINIMUM_DROP < allowed[len(cells)]
+
+
+def test_methods_that_move_as_one_have_one_methods_degrees_of_freedom(template: list[Cell]) -> None:
+    def several(luck: Callable[[str, int], int]) -> list[Cell]:
+        return [
+            cell.model_copy(update={"seed": seed, "method": method})
+            for method in ("impact", "svd", "afm", "asvd", "fwsvd")
+            for seed in range(8)
+            for cell in drawn([c for c in template if c.method == "impact"], luck(method, seed))
+        ]
+
+    together, alone = (
+        seed_spread({6: several(luck)}) for luck in (lambda _, seed: seed, lambda method, seed: seed + 8 * len(method))
+    )
+    assert together[1] == pytest.approx(7)
+    assert 2 * together[1] < alone[1] < 5 * 7
+    assert together[0] == pytest.approx(alone[0], rel=0.5)
 
 
 def test_a_seed_stands_as_a_run_of_its_own(table6_cells: MakeCells) -> None:
