@@ -205,7 +205,7 @@ def _provenance(job: Job, measured: dict[str, Any], started: float, order: _Orde
         "wall_s": round(time.time() - started, 3),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "command": order.command,
-        "git": git_state(),
+        "git": git_state(Path(__file__).parent),
         "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
         "hardware": {
             "machine": platform.machine(),
@@ -218,15 +218,18 @@ def _provenance(job: Job, measured: dict[str, Any], started: float, order: _Orde
     }
 
 
-def git_state() -> dict[str, Any]:
-    """The commit that the code is at, and whether tracked files differ from it."""
-    here = Path(__file__).parent
+def git_state(folder: Path) -> dict[str, Any]:
+    """The commit of the work tree that a folder is in, and whether tracked files differ from it.
+
+    The folders under results/ don't count: they hold tables, which a run itself writes, and nothing that a stage reads.
+    """
 
     def git(*arguments: str) -> str:
-        result = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
+        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
         return result.stdout.strip()
 
-    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(git("status", "--porcelain", "-uno"))}
+    changed = git("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude,glob)results/*/**")
+    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(changed)}
 
 
 def _cpu() -> str:

@@ -1,12 +1,13 @@
-"""The process of a stage: what it started ends with it."""
+"""The process of a stage: what it started ends with it, and it says which code it ran."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from experiments.children import StageError, run_bundle
+from experiments.children import StageError, git_state, run_bundle
 from experiments.jobs import Job
 from experiments.observer import Together
 from experiments.settings import Settings
@@ -46,3 +47,19 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_tables_that_a_run_writes_are_no_changes_of_its_code(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {"commit": None, "dirty": False}
+    code, table = tmp_path / "experiments" / "jobs.py", tmp_path / "results" / "tiny" / "table6.csv"
+    for file in (code, table):
+        file.parent.mkdir(parents=True)
+        file.write_text("before")
+    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+    for order in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "all"]):
+        subprocess.run(["git", "-C", str(tmp_path), *order], check=True)
+    table.write_text("after")
+    clean = git_state(code.parent)
+    assert clean["commit"] and not clean["dirty"]
+    code.write_text("after")
+    assert git_state(code.parent) == {"commit": clean["commit"], "dirty": True}
