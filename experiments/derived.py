@@ -10,9 +10,13 @@ from experiments.report import about
 from experiments.store import Store
 from results import claims_report, reduction_report
 from results.claims import claims
-from results.documents import table_files
+from results.documents import measured_points, table_files
+from results.profiling import TABLE as PROFILING_TABLE
+from results.profiling import ProfilingPoint
 from results.quantization import quantized_cells_of
 from results.size_reduction import ReductionTable, reductions_from_cells, reductions_from_paper
+from results.speed import TABLE as SPEED_TABLE
+from results.speed import SpeedPoint
 from results.table import measured_cells_of
 
 
@@ -51,8 +55,11 @@ def publish_claims(measured: Path, out: Path, command: str, console: Console) ->
     """The paper's claims, judged on its printed tables and on those measured ones that lie in a folder."""
     tables = measured_cells_of(measured)
     quantized = quantized_cells_of(measured)
-    found = claims(tables, [cell for cells in quantized.values() for cell in cells])
-    names = ", ".join(f"Table {number}" for number in sorted({*tables, *quantized})) or "none"
+    speed = measured_points(measured / f"table{SPEED_TABLE}.json", SpeedPoint)
+    profiling = measured_points(measured / f"table{PROFILING_TABLE}.json", ProfilingPoint)
+    found = claims(tables, [cell for cells in quantized.values() for cell in cells], speed, profiling)
+    costs = [*[SPEED_TABLE] * bool(speed), *[PROFILING_TABLE] * bool(profiling)]
+    names = ", ".join(f"Table {number}" for number in sorted({*tables, *quantized, *costs})) or "none"
     claims_report.write_claims(found, {"command": command, "measured tables": f"{names} of {measured.name}"}, out)
     console.print(claims_report.render_terminal(found))
     console.print(f"measured tables: {names} (in {measured})", markup=False)

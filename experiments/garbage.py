@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.schedule import RUNS, SCHEDULE
-from experiments.store import PROVENANCE, Store, remove
+from experiments.store import DAMAGED, PROVENANCE, Store, remove
 from results.sealed import unseal
 
 
@@ -20,7 +20,7 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
 
     Raises UserError if a table or an output that it rests on is damaged: what that needs is not known then.
     """
-    outputs = {path.parent.name: path.parent for path in store.root.glob(f"*/*/{PROVENANCE}")}
+    outputs = {path.parent.name: path.parent for path in store.records()}
     reached: set[str] = set()
     waiting = [
         key.split("/")[1]
@@ -37,7 +37,7 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
             reached.add(name)
             waiting += _read(outputs[name] / PROVENANCE, unseal)["inputs"].values()
     garbage = [path for name, path in outputs.items() if name not in reached]
-    garbage += [path for path in (store.root / "damaged").glob("*")]
+    garbage += [path for path in (store.root / DAMAGED).glob("*")]
     awaited = _awaited(store) - outputs.keys()
     garbage += [path for path in (store.root / "partial").glob("*-*") if path.name.split("-")[1] not in awaited]
     size = sum(file.stat().st_size for path in garbage for file in path.rglob("*") if file.is_file())

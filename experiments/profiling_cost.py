@@ -29,9 +29,9 @@ class ProfilingCostPlan:
         return list(self.jobs_of.values())
 
     def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
-        """Writes table5.{csv,md,json} under `out`, shows the table, and returns the files."""
+        """Writes table5.{csv,md,json} under `out`, shows table and verdicts, and returns the files."""
         from experiments.profiling_points import EXTRAPOLATED_TO, measured_point
-        from experiments.report import about_runs
+        from experiments.report import about_runs, show_verdicts
         from results.documents import table_files
         from results.profiling_report import render_terminal, write_profiling_table
 
@@ -43,9 +43,10 @@ class ProfilingCostPlan:
             "model": f"random weights in the shape of a Llama of width {shape.hidden_size} and {shape.layers} layers",
             **about_runs(provenance, command),
         }
-        table = write_profiling_table(points, described, out, EXTRAPOLATED_TO)
+        table, verdicts = write_profiling_table(points, described, out, EXTRAPOLATED_TO)
         console.print(f"Table 5, measured at preset {self.preset.name} on {described['model']}", markup=False)
         console.print(render_terminal(table))
+        show_verdicts(verdicts, console)
         console.print(f"written to {out}: table5.{{csv,md,json}}", markup=False)
         return table_files(out, "table5")
 

@@ -137,33 +137,32 @@ def check_seeds(compared: Comparands, console: Console) -> None:
         raise UserError(
             f"the tables in {compared.results} have no seed beyond the reference's: measure them with --seeds 11"
         )
-    failures = []
-    quiet, planted, caught = 0, 0, 0
+    failures: list[str] = []
+    caught: list[bool] = []
+    quiet = 0
     for seed in seeds:
         unchanged = as_seed(run, seed, known[0])
         found = compare(held, unchanged)
         falls = [(change.accuracy.before - change.accuracy.after, change.method) for change in found.changes]
         drop, method = max(falls, default=(0.0, "none"))
-        missed = []
+        planted = {}
         for change in found.changes:
             if change.method != DENSE and change.detectable is not None:
                 lost = round(change.detectable / 100 * change.marks)
                 worse = compare(held, planted_drop(unchanged, change.method, lost, np.random.default_rng(seed)))
-                planted += 1
-                if any(line.startswith(f"{change.method}: ") for line in worse.failures):
-                    caught += 1
-                else:
-                    missed.append(change.method)
+                planted[change.method] = any(line.startswith(f"{change.method}: ") for line in worse.failures)
+        caught += planted.values()
+        missed = ", ".join(method for method, fails in planted.items() if not fails)
         said = "fails" if found.failures else "quiet"
         drops = ", ".join(f"{change.method} {_points(change.detectable)}" for change in found.changes)
-        overlooked = f"; planted and overlooked: {', '.join(missed)}" if missed else ""
         console.print(
-            f"seed {seed}: {said}; largest drop {drop:.1f} points ({method}); detectable: {drops}{overlooked}"
+            f"seed {seed}: {said}; largest drop {drop:.1f} points ({method}); detectable: {drops}"
+            f"{f'; planted and overlooked: {missed}' * bool(missed)}"
         )
         quiet += not found.failures
         failures += [f"seed {seed}: {line}" for line in found.failures]
     console.print(f"{quiet} of {len(seeds)} unchanged seeds are quiet")
-    console.print(f"{caught} of {planted} planted drops of the detectable size fail")
+    console.print(f"{sum(caught)} of {len(caught)} planted drops of the detectable size fail")
     if failures:
         raise CheckError(failures)
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from experiments.jobs import Job, with_inputs
-from experiments.plan import Plan
+from experiments.plan import Plan, measured_cells
 from experiments.settings import Preset, Route, Shape, VllmRoute, choose
 from experiments.stages.configs import LimitsConfig, RandomWeights, SpeedConfig
 from experiments.stages.registry import LIMITS, SPEED
@@ -43,8 +43,11 @@ class SpeedPlan:
         return with_inputs(self.jobs_of.values())
 
     def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
-        """Writes table14.{csv,md,json} and figure8 under `out`, shows the table, and returns the files."""
-        from experiments.report import about_runs, model_name
+        """Writes table14.{csv,md,json} and figure8 under `out`, shows table and verdicts, and returns the files.
+
+        Once the models' accuracies are measured too, so is what the paper says of costs at equal accuracy.
+        """
+        from experiments.report import about_runs, model_name, show_verdicts
         from plots.throughput import write_throughput
         from results.documents import table_files
         from results.speed_report import render_terminal, write_speed_table
@@ -67,10 +70,14 @@ class SpeedPlan:
             model = model_name(self.preset, self.models.table.model)
         described = {"preset": self.preset.name, "model": model}
         described |= about_runs(provenance, command)
-        table = write_speed_table(points, described, out)
+        cells = []
+        if self.models and all(store.finished(job) for job in self.models.jobs):
+            cells = measured_cells(self.models, {job.key: store.provenance(job) for job in self.models.jobs})
+        table, verdicts = write_speed_table(points, described, out, cells=cells)
         figures = write_throughput(table, described, out)
         console.print(f"Table 14, measured at preset {self.preset.name} on {described['model']}", markup=False)
         console.print(render_terminal(table))
+        show_verdicts(verdicts, console)
         names = ", ".join(sorted({path.stem + ".{png,pdf}" for path in figures}))
         console.print(f"written to {out}: table14.{{csv,md,json}}, {names}", markup=False)
         return [*table_files(out, "table14"), *figures]

@@ -17,6 +17,7 @@ from results.sealed import seal, unseal
 
 PROVENANCE = "run.json"
 CLAIM = ".claim"
+DAMAGED = "damaged"
 
 
 class Store:
@@ -40,6 +41,11 @@ class Store:
     def scratch(self, job: Job) -> Path:
         """Where a job keeps what it would go on from if it were killed, until its output is there."""
         return self.root / "partial" / f"{job.stage.name}-{job.id}"
+
+    def records(self, stage: str = "*") -> Iterator[Path]:
+        """The run.json of every committed output, or of one stage's: none that is being written, none set aside."""
+        paths = self.root.glob(f"{stage}/[!.]*/{PROVENANCE}")
+        return (path for path in paths if path.parts[-3] != DAMAGED)
 
     def finished(self, job: Job) -> bool:
         """Whether the output is complete: its run.json is there and every file it names has its size."""
@@ -80,7 +86,7 @@ class Store:
 
     def discard(self, job: Job) -> Path:
         """Moves an output out of the way and forgets its stamp."""
-        aside = self.root / "damaged" / f"{job.stage.name}-{job.id}"
+        aside = self.root / DAMAGED / f"{job.stage.name}-{job.id}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         if self.directory(job).exists():

@@ -8,7 +8,7 @@ from rich.tree import Tree
 from experiments.jobs import Job
 from experiments.plan import Plan
 from experiments.settings import choose
-from experiments.store import PROVENANCE, Store
+from experiments.store import Store
 from results.sealed import unseal
 
 
@@ -47,7 +47,7 @@ def _state(job: Job, store: Store) -> str:
 def _nearest_difference(job: Job, store: Store) -> str:
     """How the recipe differs from finished ones of the same stage and label."""
     best: list[str] | None = None
-    for path in (store.root / job.stage.name).glob(f"*/{PROVENANCE}"):
+    for path in store.records(job.stage.name):
         try:
             run = unseal(path.read_bytes())
         except ValueError:

@@ -13,19 +13,18 @@ from pydantic import BaseModel, ConfigDict
 
 from results import cost_claims, print_findings, quantization_claims
 from results.cells import Cell
+from results.cost_verdicts import COST_CLAIMS, MeasuredCosts
 from results.criteria import Finding, Kind, Outcome, Sentence, Statement
 from results.evidence import Evidence
 from results.printed import PRINTED_MODEL, PrintedNumber, PrintVerdict, Recomputed, printed_benchmarks
+from results.profiling import ProfilingPoint
 from results.quantization_claims import BENCHMARKS, MODELS
 from results.quantization_criteria import QuantizedEvidence
 from results.quantization_verdicts import QUANTIZATION_STATEMENTS
 from results.quantized_cells import QuantizedCell
+from results.speed import SpeedPoint
 from results.statements import HEADLINES, STATEMENTS
 from results.verdicts import judge_statement
-
-# Tables of what no cell records: the ablation over eta, profiling costs, throughput. (Tables 10 to 13 follow from 6 to
-# 9.)
-TABLES_WITHOUT_CELLS = frozenset({4, 5, 14})
 
 
 class Claim(BaseModel):
@@ -63,36 +62,7 @@ class PrintedClaim:
     benchmark: str | None = None
 
 
-_THROUGHPUT_AND_MEMORY = (
-    "In particular, compared to AFM—the strongest baseline—IMPACT improves throughput by up to 41% and reduces memory "
-    "use by up to 42%."
-)
-
 PRINTED_CLAIMS: tuple[PrintedClaim, ...] = (
-    PrintedClaim(
-        "larger_is_costlier",
-        "claim",
-        "4.5",
-        "As expected, larger models exhibit lower throughput and higher memory consumption across all methods.",
-        cost_claims.larger_is_costlier,
-    ),
-    PrintedClaim(
-        "same_size_same_cost",
-        "claim",
-        "4.5",
-        "When model size is held constant, all approaches demonstrate comparable throughput and memory consumption.",
-        cost_claims.same_size_same_cost,
-    ),
-    PrintedClaim(
-        "throughput",
-        "claim",
-        "4.5",
-        _THROUGHPUT_AND_MEMORY,
-        partial(cost_claims.gain_over_afm, "throughput_tok_s", 41.0),
-    ),
-    PrintedClaim(
-        "memory", "claim", "4.5", _THROUGHPUT_AND_MEMORY, partial(cost_claims.gain_over_afm, "memory_gb", -42.0)
-    ),
     PrintedClaim(
         "eta_is_stable",
         "claim",
@@ -100,29 +70,6 @@ PRINTED_CLAIMS: tuple[PrintedClaim, ...] = (
         "performance remains relatively stable across this range. In particular, moderate values of η generally "
         "achieve strong results across both GSM8K and MATH.",
         print_findings.eta_is_stable,
-    ),
-    PrintedClaim(
-        "profiling_under_two_hours",
-        "claim",
-        "B.3",
-        "Using only 1% of MetaMathQA (Yu et al., 2024) and 3% of Code-Instructions-120K-Alpaca (Bisht, 2023) as "
-        "calibration data, profiling completes in under two hours on a single NVIDIA A100 GPU for 13B models.",
-        cost_claims.profiling_under_two_hours,
-    ),
-    PrintedClaim(
-        "profiling_overhead",
-        "claim",
-        "B.3",
-        "As shown in the table, IMPACT incurs only a modest additional overhead compared to AFM.",
-        cost_claims.profiling_overhead,
-    ),
-    PrintedClaim(
-        "asvd_profiling",
-        "claim",
-        "B.3",
-        "the procedure requires a substantially larger number of forward passes, leading to orders-of-magnitude longer "
-        "profiling time despite lower peak GPU memory usage.",
-        cost_claims.asvd_orders_of_magnitude,
     ),
     PrintedClaim(
         "eta_differs_by_row",
@@ -198,6 +145,8 @@ PRINTED_CLAIMS: tuple[PrintedClaim, ...] = (
 def claims(
     measured: Mapping[int, Sequence[Cell]],
     quantized: Sequence[QuantizedCell] = (),
+    speed: Sequence[SpeedPoint] = (),
+    profiling: Sequence[ProfilingPoint] = (),
     *,
     resamples: int = 2000,
     seed: int = 0,
@@ -206,7 +155,8 @@ def claims(
 
     Args:
         measured: the cells of measured tables by the number of the printed one, 6 to 9.
-        quantized: the cells of measured Tables 1 to 3 together. A claim about any other table is "not measured".
+        quantized: the cells of measured Tables 1 to 3 together.
+        speed, profiling: the points of measured Tables 14 and 5. A claim about any other table is "not measured".
         resamples, seed: of the bootstrap over problems.
 
     Raises:
@@ -222,6 +172,8 @@ def claims(
                 for benchmark in statement.benchmarks(printed_benchmarks(number))
             ]
     found += _quantized(quantized, resamples, seed)
+    costs = MeasuredCosts(speed, profiling, measured.get(6, ()))
+    found += [_claim(claim, claim.id, None, claim.recompute(), claim.judge(costs)) for claim in COST_CLAIMS]
     found += [_recomputed(claim) for claim in PRINTED_CLAIMS]
     # the paper's order: abstract, sections, appendices; findings last
     return sorted(found, key=lambda claim: (claim.kind, claim.section != "abstract", claim.section))
@@ -254,9 +206,9 @@ def _quantized(cells: Sequence[QuantizedCell], resamples: int, seed: int) -> lis
 
 def _recomputed(claim: PrintedClaim) -> Claim:
     on_print = claim.recompute()
-    tables = sorted({number.table for number in on_print.rests_on} & TABLES_WITHOUT_CELLS)
+    tables = " and ".join(f"Table {number}" for number in sorted({number.table for number in on_print.rests_on}))
     measured = {
-        "claim": f"What it rests on is not measured: Table {' and Table '.join(map(str, tables))}.",
+        "claim": f"What it rests on is not measured: {tables}.",
         "finding": "About the printed numbers only.",
     }
     return _claim(claim, claim.id, claim.benchmark, on_print, Finding("not measured", measured[claim.kind]))

@@ -1,6 +1,7 @@
 """Section 4.5 and appendix B.3 recomputed: throughput and memory (Table 14), the cost of profiling (Table 5)."""
 
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from results.printed import (
     printed_table,
 )
 from results.printed_curve import PrintedCurve
+from results.statistics import FloatArray
+
+Number = TypeVar("Number", float, FloatArray)
 
 COSTS = ("throughput_tok_s", "memory_gb")
 OTHERS = ("svd", "fwsvd", "afm")
@@ -27,7 +31,8 @@ def _cost_curve(method: str, column: str) -> PrintedCurve:
     return PrintedCurve.of(printed_table(14), [method, DENSE], "model_size_b", column)
 
 
-def _change_pct(own: float, other: float) -> float:
+def change_pct(own: Number, other: Number) -> Number:
+    """The change from another cost to one's own, in percent."""
     return 100 * (own / other - 1)
 
 
@@ -66,7 +71,7 @@ def _gains_at_matched_sizes(column: str, benchmark: str) -> list[tuple[float, st
     gains = []
     for size, value in _own_models(column):
         (matched,) = printed_numbers(10, ["baseline_size_b"], benchmark=benchmark, impact_size_b=size)
-        gains.append((_change_pct(value, afm.at(matched.value)), benchmark, size, matched.value))
+        gains.append((change_pct(value, afm.at(matched.value)), benchmark, size, matched.value))
     return gains
 
 
@@ -79,7 +84,7 @@ def _gains_over_own_models(column: str) -> list[float]:
             (own,) = printed_numbers(6, [f"{benchmark}_acc"], method=METHOD, model_size_b=size)
             enough = (table["method"] == "afm") & (table[f"{benchmark}_acc"] >= own.value)
             if enough.any():
-                gains.append(_change_pct(value, afm.at(float(table.loc[enough, "model_size_b"].min()))))
+                gains.append(change_pct(value, afm.at(float(table.loc[enough, "model_size_b"].min()))))
     return gains
 
 
@@ -117,7 +122,7 @@ def same_size_same_cost() -> Recomputed:
     rests_on: list[PrintedNumber] = []
     for column in COSTS:
         changes = [
-            (_change_pct(value, curve.at(size)), method, size)
+            (change_pct(value, curve.at(size)), method, size)
             for method in OTHERS
             for curve in [_cost_curve(method, column)]
             for size, value in _own_models(column)
@@ -166,7 +171,7 @@ def profiling_overhead() -> Recomputed:
     """IMPACT's profiling time and peak memory over AFM's, in percent."""
     columns = ["profiling_time_h", "peak_gpu_memory_gb"]
     own, afm = (printed_numbers(5, columns, method=method) for method in (METHOD, "afm"))
-    time, memory = (_change_pct(mine.value, theirs.value) for mine, theirs in zip(own, afm, strict=True))
+    time, memory = (change_pct(mine.value, theirs.value) for mine, theirs in zip(own, afm, strict=True))
     return Recomputed(
         "cannot be derived",
         f"“Modest” has no figure: IMPACT's profiling takes {time:.1f} % more time and {memory:.1f} % more memory.",

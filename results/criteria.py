@@ -59,7 +59,8 @@ class Statement(Sentence, ABC):
         """What the printed accuracy table of that number says."""
 
 
-def _compared(low: float, high: float, claim: float, strictly: bool) -> Outcome:
+def compared(low: float, high: float, claim: float, strictly: bool) -> Outcome:
+    """Whether what lies between two ends is at least a claimed number, or more where that is meant strictly."""
     if low > claim or (low == claim and not strictly):
         return "holds"
     if high < claim or (high == claim and strictly):
@@ -181,7 +182,7 @@ def all_above_zero(differences: FloatArray, supports: Sequence[bool], refutes: S
         "low_points": intervals[worst].low,
         "high_points": intervals[worst].high,
     }
-    text = f"(95 % {_pair(intervals[worst])})"
+    text = f"(95 % {pair(intervals[worst])})"
     if (bottoms > 0).all():
         return Finding("holds", text, figures)
     if (tops < 0).any():
@@ -246,15 +247,15 @@ class SizeReduction(Statement):
         interval = Interval(percentile_interval(low[1:]).low, percentile_interval(high[1:]).high)
         figures: dict[str, float | None] = {
             "claim_pct": claim,
-            "lower_pct": _finite(low[0]),
+            "lower_pct": finite(low[0]),
             "upper_pct": float(high[0]),
-            "interval_low_pct": _finite(interval.low),
+            "interval_low_pct": finite(interval.low),
             "interval_high_pct": interval.high,
         }
         return Finding(
-            _compared(interval.low, interval.high, claim, self.strictly),
-            f"Measured, the {self.over} reduction at the same accuracy is {_bounded(low[0], high[0])}"
-            f"{f', at row {rows[chosen.index(True)]}' if any(chosen) else ''} (95 % {_pair(interval)}); the claim is "
+            compared(interval.low, interval.high, claim, self.strictly),
+            f"Measured, the {self.over} reduction at the same accuracy is {bounded(low[0], high[0])}"
+            f"{f', at row {rows[chosen.index(True)]}' if any(chosen) else ''} (95 % {pair(interval)}); the claim is "
             f"{self._relation()} {claim:g} %.",
             figures,
         )
@@ -283,7 +284,7 @@ class SizeReduction(Statement):
         )
         text = (
             f"The {self.over} reduction at the same accuracy is {entry.reduction_pct:.1f} % (rounding allows "
-            f"{_pair(reach)}), at row {entry.row} against {entry.match.method}"
+            f"{pair(reach)}), at row {entry.row} against {entry.match.method}"
         )
         best = next(e.match for e in printed_reductions(number, benchmark, BASELINES) if e.row == entry.row)
         if entry.match == best:
@@ -402,17 +403,22 @@ def _columns(benchmark: str) -> list[str]:
     return ["model_size_b", f"{benchmark}_acc"]
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A figure as JSON has it: None without a bound."""
     return float(value) if np.isfinite(value) else None
 
 
-def _bounded(low: float, high: float) -> str:
+def bounded(low: float, high: float) -> str:
+    """What lies between two ends in percent, in words; no reduction is beyond 100 %."""
     if low == high:
         return f"{low:.1f} %"
     if not np.isfinite(low):
-        return f"at most {high:.1f} %"
-    return f"at least {low:.1f} %" if high == 100 else f"between {low:.1f} and {high:.1f} %"
+        return f"at most {high:.1f} %" if np.isfinite(high) else "without bounds"
+    return f"at least {low:.1f} %" if high == 100 or np.isinf(high) else f"between {low:.1f} and {high:.1f} %"
 
 
-def _pair(interval: Interval) -> str:
-    return f"{interval.low:.1f} to {interval.high:.1f}".replace("-inf", "no lower bound")
+def pair(interval: Interval) -> str:
+    """An interval's two ends in words."""
+    return f"{interval.low:.1f} to {interval.high:.1f}".replace("-inf", "no lower bound").replace(
+        "inf", "no upper bound"
+    )

@@ -5,15 +5,18 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import rich.box
 import rich.table
+from pydantic import BaseModel
 
 from results.atomic import written_whole
 
 BLANK = "—"
+Point = TypeVar("Point", bound=BaseModel)
 
 
 def shown(value: float, spec: str) -> str:
@@ -79,6 +82,20 @@ def json_text(record: Mapping[str, object]) -> str:
         ValueError: the record holds a number that JSON has no word for.
     """
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def measured_points(path: Path, form: type[Point]) -> list[Point]:
+    """The points that a written Table 5 or 14 was built from; none where there is no such file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [form.model_validate(point) for point in json.loads(path.read_text(encoding="utf-8"))["points"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path.name} is no measured {path.stem.replace('table', 'Table ')}: {error}") from error
 
 
 def table_files(out: Path, stem: str) -> list[Path]:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import rich.table
 
+from results.cost_verdicts import MeasuredCosts, judge_costs
 from results.documents import BLANK, json_rows, json_text, markdown_table, shown, terminal_table, write_files
 from results.printed import printed_table
 from results.profiling import TABLE, ProfilingPoint, build_profiling_table, conditions_of
+from results.verdicts import Verdict, verdict_lines
 
 REQUIRED_PROVENANCE = ("model", "date", "command")
 _PRINTED_ON = "Llama 2-13B on one A100"
@@ -28,7 +30,7 @@ def write_profiling_table(
     out: Path,
     extrapolated_to: str,
     notes: Sequence[str] = (),
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, list[Verdict]]:
     """Write ``table5.csv``, ``table5.md`` and ``table5.json`` under ``out``, each whole or not at all.
 
     Args:
@@ -37,7 +39,7 @@ def write_profiling_table(
         notes: lines to print below the table, before those that follow from the points.
 
     Returns:
-        The table of `build_profiling_table`.
+        The table of `build_profiling_table` and the verdicts on the paper's statements about it.
 
     Raises:
         ValueError: as `build_profiling_table`, or the provenance lacks one of the three.
@@ -45,22 +47,24 @@ def write_profiling_table(
     if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
         raise ValueError(f"the provenance of Table {TABLE} lacks {', '.join(missing)}")
     table = build_profiling_table(points)
+    verdicts = judge_costs(TABLE, MeasuredCosts(profiling=points))
     notes = [*notes, *_notes(table, points, extrapolated_to)]
     record = {
         "table": TABLE,
         "printed_model": _PRINTED_ON,
         "provenance": dict(provenance),
         "rows": json_rows(table),
+        "verdicts": [verdict.model_dump() for verdict in verdicts],
         "notes": notes,
         "points": [json.loads(point.model_dump_json()) for point in points],
     }
     texts = {
         ".csv": table.to_csv(index=False, float_format="%.10g"),
-        ".md": _markdown(table, points, provenance, notes),
+        ".md": _markdown(table, points, provenance, verdicts, notes),
         ".json": json_text(record),
     }
     write_files(out, f"table{TABLE}", texts)
-    return table
+    return table, verdicts
 
 
 def _notes(table: pd.DataFrame, points: Sequence[ProfilingPoint], extrapolated_to: str) -> list[str]:
@@ -90,7 +94,11 @@ def _notes(table: pd.DataFrame, points: Sequence[ProfilingPoint], extrapolated_t
 
 
 def _markdown(
-    table: pd.DataFrame, points: Sequence[ProfilingPoint], provenance: Mapping[str, str], notes: Sequence[str]
+    table: pd.DataFrame,
+    points: Sequence[ProfilingPoint],
+    provenance: Mapping[str, str],
+    verdicts: Sequence[Verdict],
+    notes: Sequence[str],
 ) -> str:
     headers, rows = _display(table)
     p = provenance
@@ -106,6 +114,7 @@ def _markdown(
         "",
         *markdown_table(headers, rows),
         "",
+        *verdict_lines(verdicts, TABLE),
         "## Notes",
         "",
         *(f"- {note}" for note in notes),

@@ -29,8 +29,8 @@ from results.quantization_claims import BENCHMARKS, MODELS, TABLE_MODELS
 from results.quantization_verdicts import judge_quantization
 from results.quantized_cells import QuantizedCell, grouped_by_model
 from results.statistics import mcnemar_exact, paired_bootstrap
-from results.table import REQUIRED_PROVENANCE, accuracy_columns, geometric_mean, seed_sd, verdict_lines
-from results.verdicts import Verdict
+from results.table import REQUIRED_PROVENANCE, accuracy_columns, geometric_mean, seed_sd
+from results.verdicts import Verdict, verdict_lines
 
 BITS = {1: 8, 2: 8, 3: 4}
 # a model's bytes as the paper counts them, those of its stored weights and those of its loaded ones

@@ -6,27 +6,34 @@ from pathlib import Path
 
 import pandas as pd
 import rich.table
-from pydantic import BaseModel
 
+from results.cells import Cell
+from results.cost_verdicts import MeasuredCosts, judge_costs
 from results.documents import BLANK, json_rows, json_text, markdown_table, shown, terminal_table, write_files
 from results.printed import PRINTED_MODEL, printed_table
 from results.speed import TABLE, SpeedPoint, build_speed_table, conditions_of, memory_line, size_mismatches
+from results.verdicts import Verdict, verdict_lines
 
 REQUIRED_PROVENANCE = ("model", "date", "command")
 _PRINTED_MODEL = PRINTED_MODEL[6]  # that of Table 6, whose models Table 14 times
 
 
 def write_speed_table(
-    points: Sequence[SpeedPoint], provenance: Mapping[str, str], out: Path, notes: Sequence[str] = ()
-) -> pd.DataFrame:
+    points: Sequence[SpeedPoint],
+    provenance: Mapping[str, str],
+    out: Path,
+    notes: Sequence[str] = (),
+    cells: Sequence[Cell] = (),
+) -> tuple[pd.DataFrame, list[Verdict]]:
     """Write ``table14.csv``, ``table14.md`` and ``table14.json`` under ``out``, each whole or not at all.
 
     Args:
         provenance: what the numbers come from: at least ``model``, ``date``, ``command``; more is listed.
         notes: lines to print below the table, before those that follow from the points.
+        cells: of Table 6 of the same models, for what the paper says of costs at equal accuracy.
 
     Returns:
-        The table of `build_speed_table`.
+        The table of `build_speed_table` and the verdicts on the paper's statements about it.
 
     Raises:
         ValueError: as `build_speed_table`, or the provenance lacks one of the three.
@@ -34,39 +41,24 @@ def write_speed_table(
     if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
         raise ValueError(f"the provenance of Table {TABLE} lacks {', '.join(missing)}")
     table = build_speed_table(points)
+    verdicts = judge_costs(TABLE, MeasuredCosts(speed=points, cells=cells))
     notes = [*notes, *_notes(table, points)]
     record = {
         "table": TABLE,
         "printed_model": _PRINTED_MODEL,
         "provenance": dict(provenance),
         "rows": json_rows(table),
+        "verdicts": [verdict.model_dump() for verdict in verdicts],
         "notes": notes,
         "points": [json.loads(point.model_dump_json()) for point in points],
     }
-    texts = {".csv": _csv(table), ".md": _markdown(table, points, provenance, notes), ".json": json_text(record)}
+    texts = {
+        ".csv": _csv(table),
+        ".md": _markdown(table, points, provenance, verdicts, notes),
+        ".json": json_text(record),
+    }
     write_files(out, f"table{TABLE}", texts)
-    return table
-
-
-class _MeasuredSpeed(BaseModel):
-    """Of a written ``table14.json``, what it can be built from again."""
-
-    points: list[SpeedPoint]
-
-
-def measured_points_of(folder: Path) -> list[SpeedPoint]:
-    """The points of the Table 14 that `write_speed_table` wrote into a folder; none where there is no such file.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    path = folder / f"table{TABLE}.json"
-    if not path.is_file():
-        return []
-    try:
-        return _MeasuredSpeed.model_validate_json(path.read_text(encoding="utf-8")).points
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no measured Table {TABLE}: {error}") from error
+    return table, verdicts
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -119,7 +111,11 @@ def _memory_notes(table: pd.DataFrame) -> list[str]:
 
 
 def _markdown(
-    table: pd.DataFrame, points: Sequence[SpeedPoint], provenance: Mapping[str, str], notes: Sequence[str]
+    table: pd.DataFrame,
+    points: Sequence[SpeedPoint],
+    provenance: Mapping[str, str],
+    verdicts: Sequence[Verdict],
+    notes: Sequence[str],
 ) -> str:
     headers, rows = _display(table)
     p = provenance
@@ -134,6 +130,7 @@ def _markdown(
         "",
         *markdown_table(headers, rows),
         "",
+        *verdict_lines(verdicts, TABLE),
         "## Notes",
         "",
         *(f"- {note}" for note in notes),

@@ -26,7 +26,7 @@ from results.documents import (
 from results.evidence import name_missing
 from results.printed import PRINTED_MODEL, printed_benchmarks, printed_table
 from results.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
-from results.verdicts import Verdict, judge
+from results.verdicts import Verdict, judge, verdict_lines
 
 # What the heading must say of a run; any further entries of a provenance are kept and listed too.
 REQUIRED_PROVENANCE = ("preset", "model", "date", "command")
@@ -284,21 +284,6 @@ def _markdown(
         *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
     ]
     return "\n".join(lines) + "\n"
-
-
-def verdict_lines(verdicts: Sequence[Verdict], number: int) -> list[str]:
-    """The verdicts of one table as Markdown, under their statements; no line without any."""
-    lines = [f"## What this run says of the paper's statements about Table {number}", ""] if verdicts else []
-    for statement in dict.fromkeys((v.id, v.statement, v.section) for v in verdicts):
-        lines += [f"**{statement[0]}**: “{statement[1]}” ({statement[2]})", ""]
-        lines += [
-            f"- {f'{v.benchmark}: ' if v.benchmark else ''}**{v.verdict}**. {v.explanation} "
-            f"*The same on the printed numbers: {v.printed}*"
-            for v in verdicts
-            if v.id == statement[0]
-        ]
-        lines.append("")
-    return lines
 
 
 def _display(table: pd.DataFrame, benchmarks: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -75,3 +75,18 @@ def judge_statement(statement: Statement, evidence: Evidence, number: int, bench
     if missing := name_missing(number, found, spoken_of):
         return Finding("not measured", f"This run lacks {missing}.")
     return statement.judge(evidence, benchmark)
+
+
+def verdict_lines(verdicts: Sequence[Verdict], number: int) -> list[str]:
+    """The verdicts of one table as Markdown, under their statements; no line without any."""
+    lines = [f"## What this run says of the paper's statements about Table {number}", ""] if verdicts else []
+    for statement in dict.fromkeys((v.id, v.statement, v.section) for v in verdicts):
+        lines += [f"**{statement[0]}**: “{statement[1]}” ({statement[2]})", ""]
+        lines += [
+            f"- {f'{v.benchmark}: ' if v.benchmark else ''}**{v.verdict}**. {v.explanation} "
+            f"*The same on the printed numbers: {v.printed}*"
+            for v in verdicts
+            if v.id == statement[0]
+        ]
+        lines.append("")
+    return lines

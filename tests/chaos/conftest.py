@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from experiments.store import Store
+
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "IMPACT_CHAOS"
 ACCOUNT: dict[str, list[tuple[str, ...]]] = {}
@@ -55,8 +57,7 @@ class Place:
 
     def outputs(self) -> dict[str, int]:
         """Every finished output, as stage/id, and when it was made."""
-        paths = [path for path in self.store.glob("*/[!.]*/run.json") if path.parts[-3] != "damaged"]
-        paths.sort(key=lambda path: path.stat().st_mtime_ns)
+        paths = sorted(Store(self.store).records(), key=lambda path: path.stat().st_mtime_ns)
         return {f"{path.parts[-3]}/{path.parts[-2]}": path.stat().st_mtime_ns for path in paths}
 
     def half_written(self) -> list[tuple[str, int, Path]]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from experiments.store import Store
 from impact.checkpoint import load_model
 from impact.export import export_model
 
@@ -33,7 +34,7 @@ def run(folder: Path, *arguments: str, target: str = "table6") -> subprocess.Com
 
 def made(folder: Path) -> dict[str, int]:
     """Every finished output and when it was made."""
-    return {str(path.parent): path.stat().st_mtime_ns for path in (folder / "store").glob("*/*/run.json")}
+    return {str(path.parent): path.stat().st_mtime_ns for path in Store(folder / "store").records()}
 
 
 def table(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """The store: all or nothing, never a damaged output taken for a good one."""
 
+import io
 import json
 import pickle
 import subprocess
@@ -7,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from experiments.command_line import _measured, _parser
 from experiments.errors import UserError
+from experiments.garbage import collect
 from experiments.jobs import Job
 from experiments.settings import GeneratedData
 from experiments.stages.configs import DataConfig
@@ -164,6 +167,18 @@ with Store(Path({str(store.root)!r})).writing(job) as folder:
         process.wait()
     with store.locked():
         assert list(folder.parent.iterdir()) == []
+
+
+def test_gc_counts_what_was_set_aside_once_and_leaves_what_a_job_elsewhere_still_writes(store: Store, job: Job) -> None:
+    write(store, job)
+    store.discard(job)
+    said = io.StringIO()
+    with store.writing(job) as folder:
+        (folder / "run.json").write_text("half")
+        assert list(store.records()) == []
+        collect(store, [], False, Console(file=said))
+        assert folder.is_dir()
+    assert said.getvalue().startswith("removed 1 outputs") and not list((store.root / "damaged").iterdir())
 
 
 def test_of_two_that_make_one_output_the_first_stays(store: Store, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

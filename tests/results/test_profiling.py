@@ -81,7 +81,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def test_files_hold_the_table_and_say_what_is_what(tmp_path: Path) -> None:
-    table = write_profiling_table(points()[1:], PROVENANCE, tmp_path, "a place nobody measured", ["said first"])
+    table, verdicts = write_profiling_table(
+        points()[1:], PROVENANCE, tmp_path, "a place nobody measured", ["said first"]
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table5.csv", "table5.json", "table5.md"]
     rows = list(csv.DictReader((tmp_path / "table5.csv").open()))
     assert [float(row["time_s"]) for row in rows] == list(table["time_s"])
@@ -95,6 +97,9 @@ def test_files_hold_the_table_and_say_what_is_what(tmp_path: Path) -> None:
     ):
         assert words in text
     assert "not measured in this run: asvd." in text
+    assert [v.verdict for v in verdicts] == ["not measured", "does not hold", "not measured"]
+    for verdict in verdicts:
+        assert f"**{verdict.verdict}**. {verdict.explanation}" in text
     record = json.loads((tmp_path / "table5.json").read_text())
     assert [ProfilingPoint.model_validate(p) for p in record["points"]] == points()[1:]
     with pytest.raises(ValueError, match="lacks command"):

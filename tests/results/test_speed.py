@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from results.documents import measured_points
 from results.printed import printed_table
 from results.speed import (
     Conditions,
@@ -22,7 +23,7 @@ from results.speed import (
     printed_points,
     speed_point,
 )
-from results.speed_report import measured_points_of, render_terminal, write_speed_table
+from results.speed_report import render_terminal, write_speed_table
 
 PROVENANCE = {"model": "invented", "date": "2000-01-01", "command": "none"}
 CONDITIONS = Conditions(
@@ -139,10 +140,11 @@ def test_memory_line_of_the_printed_table_is_four_bytes_a_weight() -> None:
 
 def test_files_hold_the_table_and_the_points(tmp_path: Path) -> None:
     points = [*all_points(), point("mine", 1, 1.0, note="a remark | with a bar")]
-    assert measured_points_of(tmp_path) == []
-    table = write_speed_table(points, PROVENANCE, tmp_path, ["said first"])
+    written = tmp_path / "table14.json"
+    assert measured_points(written, SpeedPoint) == []
+    table, verdicts = write_speed_table(points, PROVENANCE, tmp_path, ["said first"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["table14.csv", "table14.json", "table14.md"]
-    assert measured_points_of(tmp_path) == points
+    assert measured_points(written, SpeedPoint) == points
     rows = list(csv.DictReader((tmp_path / "table14.csv").open()))
     assert [float(r["model_size_b"]) for r in rows] == list(table["model_size_b"])
     assert rows[-1]["printed_memory_gb"] == ""
@@ -151,9 +153,12 @@ def test_files_hold_the_table_and_the_points(tmp_path: Path) -> None:
     assert "batch 2, prompts of 8 tokens, 4 new tokens, float32 weights" in text
     assert "grows by 4.00 GB a billion parameters" in text
     assert "not measured in this run:" not in text
-    (tmp_path / "table14.json").write_text('{"points": [{}]}')
+    assert [v.verdict for v in verdicts] == ["holds", *["not measured"] * 3]
+    for verdict in verdicts:
+        assert f"**{verdict.verdict}**. {verdict.explanation}" in text
+    written.write_text('{"points": [{}]}')
     with pytest.raises(ValueError, match=r"table14\.json is no measured Table 14"):
-        measured_points_of(tmp_path)
+        measured_points(written, SpeedPoint)
 
 
 def test_notes_say_what_is_absent_and_what_has_another_size(tmp_path: Path) -> None:
