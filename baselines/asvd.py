@@ -1,10 +1,10 @@
 """ASVD: activation-aware SVD with a sensitivity-based search for truncation ranks (Yuan et al. 2023)."""
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ class Asvd(Factorisation):
         return frozenset({"input_magnitude"})
 
     def prepare(
-        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, rules: Sequence[RankRule] = ()
     ) -> Components:
         (linear,) = modules
         scale = statistics["input_magnitude"].double().to(linear.weight.device).pow(self.alpha) + 1e-6

@@ -1,7 +1,7 @@
 """FLAP: heads and neurons pruned by how little they fluctuate, their means kept in a bias (An et al. 2024,
 Fluctuation-based Adaptive Structured Pruning for Large Language Models)."""
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,7 +47,7 @@ class Flap(Method):
         return units
 
     def prepare(
-        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, rules: Sequence[RankRule] = ()
     ) -> Components:
         W = modules[0].weight.detach().double()
         mean, variance = (statistics[f"channel_{moment}"].double().to(W.device) for moment in ("mean", "variance"))

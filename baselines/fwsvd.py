@@ -1,14 +1,15 @@
 """FWSVD: Fisher-weighted SVD (Hsu et al. 2022, Language Model Compression with Weighted Low-Rank Factorization)."""
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
 from baselines.svd import singular_triplets
 from impact.factorisation import Factorisation, bias_of
 from impact.interface import Components, Statistics, Unit
+from impact.rank_rule import RankRule
 
 FISHER_FLOOR = 1e-8
 """Smallest row Fisher relative to the mean: rows without a gradient would blow up D^-1."""
@@ -24,7 +25,7 @@ class Fwsvd(Factorisation):
         return frozenset({"weight_fisher"})
 
     def prepare(
-        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, rules: Sequence[RankRule] = ()
     ) -> Components:
         (linear,) = modules
         W = linear.weight.detach().double()

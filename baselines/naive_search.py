@@ -24,7 +24,7 @@ def score(
         assert isinstance(dense, nn.Linear)
         sensitivity[unit.name] = {}
         for i, ratio in enumerate(method.candidates):
-            component = method.prepare(unit, [dense], statistics[unit.name], {})
+            component = method.prepare(unit, [dense], statistics[unit.name])
             (truncated,) = method.realise([dense], component, method.candidate_ranks(component)[i], {})
             model.set_submodule(unit.name, truncated)
             sensitivity[unit.name][ratio] = perplexity(model)

@@ -1,14 +1,15 @@
 """Plain SVD of the weights (the SVD rows, from Li et al. 2025a), and the SVD routine that its weighted forms share."""
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from impact.factorisation import Factorisation, bias_of
 from impact.interface import Components, Statistics, Unit
+from impact.rank_rule import RankRule
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Svd(Factorisation):
         return frozenset()
 
     def prepare(
-        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, rules: Sequence[RankRule] = ()
     ) -> Components:
         (linear,) = modules
         U, S, Vh = singular_triplets(linear.weight.detach().double())

@@ -1,8 +1,9 @@
 """What decomposition costs: gate and up projections against Algorithm 1's eigenproblem, and five ratios against one.
 
-Gate and up are wider than their input, and share it: one root of its covariance and two eigenproblems as large as the
-input stand against two as large as the output (impact.naive), all in float64 and from the same statistics. What comes
-after it, Algorithm 1 repeats for each ratio; here components are prepared once and cut. Everything is measured side by
+Gate and up are wider than their input: two eigenproblems as large as the input, with the products that lead to them and
+back to as many eigenvectors as the largest ratio keeps, stand against two as large as the output (impact.naive), all in
+float64 and from the same statistics. What comes after it, Algorithm 1 repeats for each ratio; here components are
+prepared once and cut. Everything is measured side by
 side in every repetition, and the ratios are medians over repetitions.
 
     MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 \\
@@ -13,7 +14,6 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -28,10 +28,12 @@ from impact.interface import Components, Unit
 from impact.method import Impact, activation_moments
 from impact.naive import NaiveMoments
 from impact.rank_rule import RankRule
+from impact.ranks import nuclear_norm_rank
 from impact.reconstruction import weighted_eigenbasis
 
 AIMS = {"eigenproblems": ">= 10", "ratios": "<= 1.2"}
 RATIOS = (70, 60, 50, 40, 30)
+RULES = [RankRule("nuclear_norm", k) for k in RATIOS]
 PAIR = ("gate_proj", "up_proj")
 
 
@@ -90,33 +92,23 @@ class Decomposition:
         return module
 
     def eigenbases(self) -> None:
-        """Eigenvalues and eigenvectors of gate and up, from their input's covariance."""
-        cache: dict[int, Any] = {}
+        """Eigenvalues of gate and up and the eigenvectors that are kept, from their input's covariance."""
         for name in self.pair:
             W, statistics = self.linear(name).weight.detach().double(), self.statistics[name]
             a = self.method.coefficient(len(W), statistics)
-            weighted_eigenbasis(W, activation_moments(statistics), a, cache)
+            weighted_eigenbasis(
+                W, activation_moments(statistics), a, lambda Lambda: nuclear_norm_rank(Lambda.sqrt(), RATIOS[0])
+            )
 
     def parts(self) -> dict[str, Callable[[], object]]:
-        """What `eigenbases` consists of, each part as often as there."""
-        W, statistics = self.linear(self.pair[0]).weight.detach().double(), self.statistics[self.pair[0]]
-        covariance = activation_moments(statistics).covariance.double()
-        weighted = self.method.coefficient(len(W), statistics)[:, None] * W
-        Lambda, Q = torch.linalg.eigh(covariance)
-        root = Q * Lambda.clamp(min=0).sqrt()
-        B = weighted @ root
-        K = B.T @ B
-        return {
-            "  of it the root, once": lambda: torch.linalg.eigh(covariance),
-            "  of it products": lambda: [(weighted @ root, B.T @ B, B @ Q) for _ in PAIR],
-            "  of it eigenproblems": lambda: [torch.linalg.eigh(K) for _ in PAIR],
-        }
+        """Of `eigenbases`, the eigenproblems alone, on matrices with the covariance's eigenvalues."""
+        covariance = activation_moments(self.statistics[self.pair[0]]).covariance.double()
+        return {"  of it eigenproblems": lambda: [torch.linalg.eigh(covariance) for _ in PAIR]}
 
     def components(self) -> None:
         """All that gate and up need before they are cut to a ratio."""
-        cache: dict[int, Any] = {}
         for name in self.pair:
-            self.method.prepare(Unit((name,)), [self.linear(name)], self.statistics[name], cache)
+            self.method.prepare(Unit((name,)), [self.linear(name)], self.statistics[name], RULES)
 
     def eigenproblem(self) -> None:
         """Algorithm 1's eigenvalues and eigenvectors of gate and of up, from their outputs' covariances."""
@@ -134,7 +126,7 @@ class Decomposition:
 
     def layers(self, ratios: Sequence[float]) -> None:
         """The replacement of every Linear at each ratio, from components that are prepared once."""
-        components: Mapping[str, Components] = dict(prepare_units(self.method, self.model, self.statistics))
+        components: Mapping[str, Components] = dict(prepare_units(self.method, self.model, self.statistics, RULES))
         for k in ratios:
             kept = self.method.allocate(RankRule("nuclear_norm", k), components, None)
             for name, rank in kept.items():

@@ -91,12 +91,12 @@ def compress_model(
         with _one_line_errors(), _progress(console) as advance:
             made = batches(tokenizer, rows, batch_size, max_length) if rows else []
             statistics = _statistics(dense, chosen, made, advance)
-            rule = None if keep is None else _rule(chosen, keep)
+            rules = [] if keep is None else [_rule(chosen, keep)]
             stored = _Stored(scratch)
             for name, components in advance(
-                "layers", prepare_units(chosen, dense, statistics), len(chosen.units(dense))
+                "layers", prepare_units(chosen, dense, statistics, rules), len(chosen.units(dense))
             ):
-                stored.add(name, components if rule is None else chosen.cap(components, [rule]))
+                stored.add(name, components)
             sensitivity = _search(chosen, dense, tokenizer, stored, rows, batch_size, max_length, advance)
 
             def allocate(value: float) -> dict[str, Kept]:

@@ -36,7 +36,7 @@ class Job:
         """What the identity is made of."""
         return {
             "stage": self.stage.name,
-            "version": self.stage.version,
+            "version": self.stage.version_of(self.config),
             "config": self.config.model_dump(mode="json"),
             "inputs": {slot: job.id for slot, job in self.inputs.items()},
         }

@@ -1,10 +1,11 @@
 """From a dense model to a compressed one, in memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
 from impact.interface import Components, Kept, Method, Statistics
+from impact.rank_rule import RankRule
 
 
 def untie_embeddings(model: nn.Module) -> bool:
@@ -28,17 +29,18 @@ def untie_compressed_head(method: Method, model: nn.Module) -> None:
 
 
 def prepare_units(
-    method: Method, model: nn.Module, statistics: Mapping[str, Statistics]
+    method: Method, model: nn.Module, statistics: Mapping[str, Statistics], rules: Sequence[RankRule] = ()
 ) -> Iterator[tuple[str, Components]]:
-    """Yields (unit name, components at full rank) in the model's order, one at a time: a caller caps and stores them.
+    """Yields (unit name, components) in the model's order, one at a time, so that a caller can store them.
 
-    statistics: module name -> its tensors. Raises ValueError naming the unit if its statistics are unusable.
+    statistics: module name -> its tensors. rules: all that will be asked for; without any, components are at full rank.
+    Raises ValueError naming the unit if its statistics are unusable.
     """
-    cache: dict[int, object] = {}
     for unit in method.units(model):
         try:
             modules = _linears(model, unit.modules)
-            yield unit.name, method.prepare(unit, modules, statistics.get(unit.name, {}), cache)
+            components = method.prepare(unit, modules, statistics.get(unit.name, {}), rules)
+            yield unit.name, method.cap(components, rules) if rules else components
         except ValueError as error:
             raise ValueError(f"{unit.name}: {error}") from error
 

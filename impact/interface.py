@@ -11,9 +11,9 @@ it spans, its spectrum holds one importance a head or neuron, and what it keeps 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -74,9 +74,9 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(
-        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, rules: Sequence[RankRule] = ()
     ) -> Components:
-        """Components of one unit; `cache` is shared by all units, so that work on a shared statistic is done once."""
+        """Components of one unit, no smaller than any of the rules can ask for; at full rank without rules."""
 
     @abstractmethod
     def allocate(

@@ -1,14 +1,15 @@
 """IMPACT as a method on the layer interface."""
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from impact.factorisation import Factorisation, bias_of
 from impact.importance import transformation_coefficient
 from impact.interface import Components, Statistics, Unit
+from impact.rank_rule import RankRule
 from impact.reconstruction import ActivationMoments, reconstruction_factors, weighted_eigenbasis
 
 
@@ -26,15 +27,21 @@ class Impact(Factorisation):
         return frozenset({"activation_covariance", "squared_gradient"})
 
     def prepare(
-        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, cache: MutableMapping[int, Any]
+        self, unit: Unit, modules: Sequence[nn.Linear], statistics: Statistics, rules: Sequence[RankRule] = ()
     ) -> Components:
         (linear,) = modules
         W, b = linear.weight.detach().double(), bias_of(linear)
         moments = activation_moments(statistics)
         a = self.coefficient(W.shape[0], statistics).to(W.device)
-        Lambda, U = weighted_eigenbasis(W, moments, a, cache)
+        shape = (W.shape[0], W.shape[1])
+
+        def rank_of(Lambda: Tensor) -> int:
+            outline = Components(Lambda.sqrt(), {}, shape)
+            return max((self.largest_rank(outline, rule) for rule in rules), default=len(Lambda))
+
+        Lambda, U = weighted_eigenbasis(W, moments, a, rank_of)
         tensors = reconstruction_factors(W, b, moments.activation_mean(W, b), a, U)
-        return Components(Lambda.sqrt(), tensors, (W.shape[0], W.shape[1]))
+        return Components(Lambda.sqrt(), tensors, shape)
 
     def coefficient(self, m: int, statistics: Statistics) -> Tensor:
         """a of equation 4, (m,)."""

@@ -1,11 +1,14 @@
 """Importance-weighted activation reconstruction: equations 8-13 and theorem 5."""
 
-from collections.abc import MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+CHOLESKY_QR_LIMIT = 1e-4
+"""Smallest ratio of R's diagonal at which Q R comes from a Cholesky root: Q loses orthogonality by its square."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +28,40 @@ class ActivationMoments:
 
 
 def weighted_eigenbasis(
-    W: Tensor, moments: ActivationMoments, a: Tensor, cache: MutableMapping[int, Any]
+    W: Tensor, moments: ActivationMoments, a: Tensor, rank_of: Callable[[Tensor], int] = len
 ) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of C = Cov(y) * (a a^T) in descending order (equations 10, 12, 13).
 
-    W: (m, n), a: (m,). Returns Lambda (d,) and U (m, d) with d = min(m, n) on the input side: the other m - n
-    eigenvalues of a wide layer are exactly zero, and left to rounding they would enter the k rule through a square
-    root. There the n x n problem K = B^T B with B = D_a W Sigma^(1/2) gives the same pairs. All in float64.
+    W: (m, n), a: (m,). Returns Lambda (d,) and U (m, r), the r = rank_of(Lambda) leading eigenvectors, with d =
+    min(m, n) on the input side: the other m - n eigenvalues of a wide layer are exactly zero, and left to rounding they
+    would enter the k rule through a square root. There D_a W = Q R, so that C = Q (R Sigma R^T) Q^T has the eigenvalues
+    of the n x n problem and Q times its eigenvectors. All in float64.
     """
     if moments.side == "output":
-        return _descending_eigh(a[:, None] * moments.covariance.double() * a)
-    key = id(moments.covariance)
-    if key not in cache:
-        cache.clear()  # units that share an input are neighbours, and one root of a 7B model is 134 MB
-        Lambda_x, Q = _descending_eigh(moments.covariance.double())
-        # the covariance is kept as well: its id belongs to it only while it lives
-        cache[key] = moments.covariance, Q * Lambda_x.sqrt()
-    _, root = cache[key]
-    B = (a[:, None] * W) @ root
+        Lambda, U = _descending_eigh(a[:, None] * moments.covariance.double() * a)
+        return Lambda, U[:, : rank_of(Lambda)]
+    A, Sigma = a[:, None] * W, moments.covariance.double()
     if W.shape[0] <= W.shape[1]:
-        return _descending_eigh(B @ B.T)
-    Lambda, V = _descending_eigh(B.T @ B)
-    # Directions under the noise of K have no eigenvector worth the name: their share of C is zero.
-    noise = Lambda[0] * len(Lambda) * torch.finfo(torch.float64).eps
-    Lambda = torch.where(Lambda > noise, Lambda, 0)
-    return Lambda, (B @ V) * Lambda.clamp(min=noise).rsqrt() * (Lambda > 0)
+        Lambda, U = _descending_eigh(A @ Sigma @ A.T)
+        return Lambda, U[:, : rank_of(Lambda)]
+    blocks = _blocks(A.shape[1])
+    squared = A.new_zeros(A.shape[1], A.shape[1])
+    for block in blocks:
+        squared[block, : block.stop] = A[:, block].T @ A[:, : block.stop]
+    root, failed = torch.linalg.cholesky_ex(squared)
+    diagonal = root.diagonal()
+    if failed or diagonal.min() < CHOLESKY_QR_LIMIT * diagonal.max():
+        Q, R = torch.linalg.qr(A)
+        Lambda, V = _descending_eigh(R @ Sigma @ R.T)
+        return Lambda, Q @ V[:, : rank_of(Lambda)]
+    R = root.T
+    right, K = torch.empty_like(squared), torch.zeros_like(squared)
+    for block in blocks:
+        right[:, block] = Sigma[:, block.start :] @ root[block.start :, block]
+    for block in blocks:
+        K[block, : block.stop] = R[block, block.start :] @ right[block.start :, : block.stop]
+    Lambda, V = _descending_eigh(K)
+    return Lambda, A @ torch.linalg.solve_triangular(R, V[:, : rank_of(Lambda)], upper=True)
 
 
 def reconstruction_factors(W: Tensor, b: Tensor, mu: Tensor, a: Tensor, U: Tensor) -> dict[str, Tensor]:
@@ -63,6 +75,15 @@ def reconstruction_factors(W: Tensor, b: Tensor, mu: Tensor, a: Tensor, U: Tenso
 
 
 def _descending_eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenpairs of a positive semidefinite matrix, descending; rounding below zero is clipped."""
+    """Eigenpairs of a positive semidefinite matrix, of which the lower triangle is read, descending.
+
+    Rounding below zero is clipped.
+    """
     values, vectors = torch.linalg.eigh(symmetric)
     return values.flip(0).clamp(min=0), vectors.flip(1)
+
+
+def _blocks(n: int) -> list[slice]:
+    """Slices of n columns, so that of a symmetric or triangular product little more than the half is computed."""
+    ends = [n * i // 8 for i in range(9)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]

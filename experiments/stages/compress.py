@@ -42,12 +42,11 @@ def prepare(task: Task) -> dict[str, Any]:
     tensors: dict[str, Tensor] = {}
     shapes = {}
     units = method.units(model)
-    for i, (name, components) in enumerate(prepare_units(method, model, load_statistics(task.inputs))):
+    for i, (name, components) in enumerate(prepare_units(method, model, load_statistics(task.inputs), rules)):
         task.progress(i, len(units))
-        capped = method.cap(components, rules)
-        shapes[name] = capped.shape
-        tensors[f"{name}:spectrum"] = capped.spectrum.cpu()
-        for key, tensor in capped.tensors.items():
+        shapes[name] = components.shape
+        tensors[f"{name}:spectrum"] = components.spectrum.cpu()
+        for key, tensor in components.tensors.items():
             tensors[f"{name}:{key}"] = tensor.float().cpu().contiguous()
     save_file(tensors, task.out / COMPONENTS)
     (task.out / SHAPES).write_text(json.dumps(shapes))

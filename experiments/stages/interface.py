@@ -1,7 +1,7 @@
 """What a stage is."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Stage:
     """A step of the pipeline: a plain function with a typed config that fills a directory.
 
     version: raised whenever the same recipe would give another output (a test watches the `sources`).
+    ahead: methods of the config whose version is higher, since what they alone changed makes no other's outputs anew.
     entry: "module:function" of the plain function that fills the output and returns measurements for run.json; a name
     and not the function, so that planning need not import transformers.
     bundles: config fields in which jobs may differ and still run together.
@@ -66,6 +67,11 @@ class Stage:
     wide: bool = False
     accelerated: bool = False
     typical_s: float = 1.0
+    ahead: Mapping[str, int] = field(default_factory=dict)
+
+    def version_of(self, config: Settings) -> int:
+        """The version for one config."""
+        return self.ahead.get(getattr(config, "method", ""), self.version)
 
     def run(self, task: Task) -> dict[str, Any]:
         """Runs the stage's function."""

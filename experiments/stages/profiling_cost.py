@@ -137,10 +137,9 @@ class Profiling:
         """As the prepare stage keeps them: capped, in single precision, on the host."""
         rules = [RankRule("parameter_ratio", method.candidates[-1])]
         kept = {}
-        for name, components in prepare_units(method, self.model, statistics):
-            capped = method.cap(components, rules)
-            tensors = {key: tensor.float().to(HOST) for key, tensor in capped.tensors.items()}
-            kept[name] = Components(capped.spectrum.to(HOST), tensors, capped.shape)
+        for name, components in prepare_units(method, self.model, statistics, rules):
+            tensors = {key: tensor.float().to(HOST) for key, tensor in components.tensors.items()}
+            kept[name] = Components(components.spectrum.to(HOST), tensors, components.shape)
         return kept
 
     def _reported(self) -> Iterable[Batch]:

@@ -1,7 +1,7 @@
 """The stages: a new one is its file, its config and an entry here.
 
-`version` is raised whenever the same recipe would give another output; a test fails when the sources of a stage have
-changed and its version has not (tests/experiments/stage_sources.json).
+`version`, or for single methods `ahead`, is raised whenever the same recipe would give another output; a test fails
+when the sources of a stage have changed and its version has not (tests/experiments/stage_sources.json).
 """
 
 from experiments.stages.configs import (
@@ -108,6 +108,7 @@ PREPARE = Stage(
     ("experiments/stages/compress.py", *_MODEL_FILES, *_METHODS),
     wide=True,
     typical_s=3,
+    ahead={"impact": 2, "afm": 2},
 )
 SCORE = Stage(
     "score",

@@ -29,7 +29,7 @@ def code_of(path: Path) -> str:
 def sources_of(name: str) -> dict[str, object]:
     stage = STAGES[name]
     digest = hashlib.sha256("".join(code_of(ROOT / path) for path in stage.sources).encode()).hexdigest()
-    return {"version": stage.version, "sources": digest}
+    return {"version": stage.version, "ahead": dict(stage.ahead), "sources": digest}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -35,8 +35,8 @@ def run(directory, tests):
     sys.path.insert(0, directory)
     log = os.open("log", os.O_CREAT | os.O_WRONLY)
     os.dup2(log, 1), os.dup2(log, 2)
-    options = "-x -q --tb=short -k llama -p no:cacheprovider --import-mode=importlib --rootdir=."
-    code = pytest.main([*options.split(), *tests])
+    options = "-x -q --tb=short -p no:cacheprovider --import-mode=importlib --rootdir=."
+    code = pytest.main([*options.split(), "-k", "llama or eigenproblem", *tests])
     import impact, baselines
     copies = all(module.__file__.startswith(directory) for module in (impact, baselines))
     os._exit(int(code) if copies else {COPY_LOST})
@@ -77,7 +77,11 @@ MUTANTS = [
     Mutant("dense bias kept", "impact/reconstruction.py", '"bias": mu,', '"bias": b,'),
     Mutant("bias without its projection", "impact/factorisation.py", 'bias + up @ tensors["offset"][:kept]', "bias"),
     Mutant("a on one side only", "impact/reconstruction.py", "moments.covariance.double() * a)", "moments.covariance)"),
-    Mutant("a missing in the root", "impact/reconstruction.py", "B = (a[:, None] * W) @ root", "B = W @ root"),
+    Mutant("a missing on the input side", "impact/reconstruction.py", "A, Sigma = a[:, None] * W,", "A, Sigma = W,"),
+    Mutant(
+        "Cholesky of any weights", "impact/reconstruction.py", "failed or diagonal.min()", "False and diagonal.min()"
+    ),
+    Mutant("a triangle too short", "impact/reconstruction.py", "K[block, : block.stop] = R", "K[block, block] = R"),
     Mutant("eigenvectors ascend", "impact/reconstruction.py", "vectors.flip(1)", "vectors"),
     Mutant(
         "no centring",
@@ -94,7 +98,9 @@ MUTANTS = [
         "((1 - eta) * relative).sqrt() + eta",
     ),
     Mutant("no root of the gradient", "impact/importance.py", "* relative + eta).sqrt()", "* relative + eta)"),
-    Mutant("k rule on eigenvalues", "impact/method.py", "Components(Lambda.sqrt(),", "Components(Lambda,"),
+    Mutant(
+        "k rule on eigenvalues", "impact/method.py", "return Components(Lambda.sqrt(),", "return Components(Lambda,"
+    ),
     Mutant("k rule one short", "impact/ranks.py", "torch.nonzero(reached)[0]) + 1", "torch.nonzero(reached)[0])"),
     Mutant("FWSVD multiplies by D", "baselines/fwsvd.py", "U * S / D", "U * S * D"),
     Mutant("FWSVD without the root", "baselines/fwsvd.py", "FISHER_FLOOR).sqrt()", "FISHER_FLOOR)"),

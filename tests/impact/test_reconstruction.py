@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from baselines.registry import METHODS, build_method
-from impact.compression import compress
+from impact.compression import compress, prepare_units
 from impact.method import Impact
+from impact.rank_rule import RankRule
+from impact.ranks import nuclear_norm_rank
+from impact.reconstruction import ActivationMoments, weighted_eigenbasis
 
 ETAS = (0.0, 0.25, 0.5, 0.75)
 
@@ -85,14 +88,37 @@ def test_full_rank_is_the_dense_model(
     assert (dense - low_rank).abs().max() < 1e-9
 
 
-def test_one_root_serves_all_layers_on_one_input_only(tiny_model: Any, gathered: Any, full_rank: Any) -> None:
-    """Statistics that a caller loads a layer at a time, so that a freed tensor's id comes up again."""
+@pytest.mark.parametrize("kind", ["ordinary", "nearly dependent columns", "a column of zeros"])
+@pytest.mark.parametrize("tokens", [400, 10])
+@pytest.mark.parametrize(("m", "n"), [(70, 24), (24, 24), (20, 24), (9, 5)])
+def test_the_small_eigenproblem_has_the_pairs_of_the_outputs(kind: str, tokens: int, m: int, n: int) -> None:
+    """Against the eigenproblem as large as the output; also for weights and covariances without full rank."""
+    generator = torch.Generator().manual_seed(0)
+    W, x = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((m, n), (tokens, n)))
+    if kind == "nearly dependent columns":
+        W[:, 1] = W[:, 0] + 1e-9 * W[:, 1]
+    elif kind == "a column of zeros":
+        W[:, 1] = 0
+    x, a = x * torch.logspace(0, -3, n, dtype=torch.float64), torch.rand(m, generator=generator).double() + 0.5
+    moments = ActivationMoments(x.mean(dim=0), x.T.cov(correction=0), "input")
+    Lambda, U = weighted_eigenbasis(W, moments, a)
+    C = (W @ moments.covariance @ W.T) * torch.outer(a, a)
+    tolerance = 1e-12 * float(Lambda[0])
+    everything = torch.linalg.eigvalsh(C).flip(0)
+    torch.testing.assert_close(Lambda, everything[: len(Lambda)], rtol=0, atol=tolerance)
+    assert len(Lambda) == min(m, n) and (everything[len(Lambda) :].abs() < tolerance).all()
+    torch.testing.assert_close(U.T @ U, torch.eye(len(Lambda), dtype=torch.float64), rtol=0, atol=1e-8)
+    torch.testing.assert_close(C @ U, U * Lambda, rtol=0, atol=100 * tolerance)
+    spectrum, leading = weighted_eigenbasis(W, moments, a, lambda found: len(found) // 2)
+    assert torch.equal(spectrum, Lambda)
+    torch.testing.assert_close(leading, U[:, : len(Lambda) // 2], rtol=0, atol=1e-10)
 
-    class Lazy(dict[str, Any]):
-        def get(self, name: str, default: Any = None) -> Any:
-            return {key: tensor.clone() for key, tensor in self[name].items()}
 
-    method = Impact()
-    shared, lazy = full_rank(method, tiny_model, gathered), full_rank(method, tiny_model, Lazy(gathered))
-    for name in shared:
-        torch.testing.assert_close(shared[name].spectrum, lazy[name].spectrum, rtol=1e-12, atol=0)
+def test_components_reach_as_far_as_the_rules_ask(tiny_model: Any, gathered: Any, full_rank: Any) -> None:
+    method, rules = Impact(), [RankRule("nuclear_norm", k) for k in (30, 70)]
+    full = full_rank(method, tiny_model, gathered)
+    for name, capped in prepare_units(method, tiny_model, gathered, rules):
+        rank = nuclear_norm_rank(full[name].spectrum, 70)
+        assert torch.equal(capped.spectrum, full[name].spectrum)
+        assert capped.tensors["up"].shape[1] == len(capped.tensors["down"]) == len(capped.tensors["offset"]) == rank
+        torch.testing.assert_close(capped.tensors["up"], full[name].tensors["up"][:, :rank], rtol=1e-9, atol=1e-12)
