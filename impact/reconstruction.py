@@ -34,18 +34,31 @@ def weighted_eigenbasis(
 
     W: (m, n), a: (m,). Returns Lambda (d,) and U (m, r), the r = rank_of(Lambda) leading eigenvectors, with d =
     min(m, n) on the input side: the other m - n eigenvalues of a wide layer are exactly zero, and left to rounding they
-    would enter the k rule through a square root. There D_a W = Q R, so that C = Q (R Sigma R^T) Q^T has the eigenvalues
-    of the n x n problem and Q times its eigenvectors. All in float64.
+    would enter the k rule through a square root. All in float64.
     """
     if moments.side == "output":
-        Lambda, U = _descending_eigh(a[:, None] * moments.covariance.double() * a)
-        return Lambda, U[:, : rank_of(Lambda)]
-    A, Sigma = a[:, None] * W, moments.covariance.double()
-    if W.shape[0] <= W.shape[1]:
-        Lambda, U = _descending_eigh(A @ Sigma @ A.T)
-        return Lambda, U[:, : rank_of(Lambda)]
-    blocks = _blocks(A.shape[1])
-    squared = A.new_zeros(A.shape[1], A.shape[1])
+        C = a[:, None] * moments.covariance.double() * a
+    else:
+        A, Sigma = a[:, None] * W, moments.covariance.double()
+        if W.shape[0] > W.shape[1]:
+            return _tall_eigenbasis(A, Sigma, rank_of)
+        C = A @ Sigma @ A.T
+    Lambda, U = _descending_eigh(C)
+    return Lambda, U[:, : rank_of(Lambda)]
+
+
+def _tall_eigenbasis(A: Tensor, Sigma: Tensor, rank_of: Callable[[Tensor], int]) -> tuple[Tensor, Tensor]:
+    """Eigenpairs of C = A Sigma A^T for A = D_a W (m, n) with m > n, from a problem of n x n.
+
+    With A = Q R they are the eigenvalues of K = R Sigma R^T, and Q times its eigenvectors V. R comes from the Cholesky
+    factor of A^T A and Q V as A (R^-1 V), which costs less than a QR decomposition and is as good where A's columns are
+    far from dependent.
+    """
+    n = A.shape[1]
+    ends = [n * i // 8 for i in range(9)]
+    # a block at a time, little more than the half is computed of a product that is symmetric or has a triangular factor
+    blocks = [slice(start, stop) for start, stop in pairwise(ends)]
+    squared, right, K = (A.new_zeros(n, n) for _ in range(3))
     for block in blocks:
         squared[block, : block.stop] = A[:, block].T @ A[:, : block.stop]
     root, failed = torch.linalg.cholesky_ex(squared)
@@ -55,7 +68,6 @@ def weighted_eigenbasis(
         Lambda, V = _descending_eigh(R @ Sigma @ R.T)
         return Lambda, Q @ V[:, : rank_of(Lambda)]
     R = root.T
-    right, K = torch.empty_like(squared), torch.zeros_like(squared)
     for block in blocks:
         right[:, block] = Sigma[:, block.start :] @ root[block.start :, block]
     for block in blocks:
@@ -81,9 +93,3 @@ def _descending_eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     """
     values, vectors = torch.linalg.eigh(symmetric)
     return values.flip(0).clamp(min=0), vectors.flip(1)
-
-
-def _blocks(n: int) -> list[slice]:
-    """Slices of n columns, so that of a symmetric or triangular product little more than the half is computed."""
-    ends = [n * i // 8 for i in range(9)]
-    return [slice(start, stop) for start, stop in pairwise(ends)]

@@ -90,9 +90,12 @@ def test_a_disturbed_cluster_makes_the_table_that_one_machine_makes(
         slurm.ask("scancel", first.number)
         account(f"called again; job {first.number} ({first.comment}) cancelled on {first.node}")
         second = running("sft", call)
+        killed = []
         for pid in slurm.processes(second.number):
             with suppress(ProcessLookupError):  # one that ended by itself in between
                 os.kill(pid, 9)
+                killed.append(pid)
+        assert killed, "nothing was left of the stage that was to be killed"
         account(f"the stage of job {second.number} ({second.comment}) killed on {second.node}")
         slurm.ask("scontrol", "update", f"NodeName={second.node}", "State=DRAIN", "Reason=test")
         drained_at, drained = time.time(), second.node

@@ -1,6 +1,7 @@
 """A job's identity is its recipe: what must change it, and what must not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from experiments.jobs import Job, bundles
 from experiments.plan import Plan, Selection, plan_table
 from experiments.schedule import job_from, job_record
 from experiments.settings import known, load_preset, load_table
+from experiments.stages.registry import PREPARE
 
 
 def planned(**selection: object) -> Plan:
@@ -24,6 +26,14 @@ def test_changing_eta_reruns_only_impact_from_its_preparation_on() -> None:
     new = [job for job in after.jobs if job.key not in keys(before)]
     assert {job.label.split()[0] for job in new} == {"impact"}
     assert {job.stage.name for job in new} == {"prepare", "compress", "perplexity", "sft", "evaluate", "judge"}
+
+
+def test_a_stage_changed_for_one_method_makes_no_others_outputs_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned()
+    raised = replace(PREPARE, ahead={**PREPARE.ahead, "afm": PREPARE.version + 7})
+    monkeypatch.setattr("experiments.plan.PREPARE", raised)
+    new = [job for job in planned().jobs if job.key not in keys(before)]
+    assert new and {job.label.split()[0] for job in new} == {"afm"}
 
 
 def test_fewer_methods_or_rows_ask_for_a_subset_of_the_same_jobs() -> None:
