@@ -209,8 +209,8 @@ def gain_over_afm(column: str, claim_pct: float, costs: MeasuredCosts) -> Findin
         figures |= {f"lower_pct {route}": finite(low[0]), f"upper_pct {route}": finite(high[0])}
     return Finding(
         outcomes.pop() if len(outcomes) == 1 else "cannot be told apart",
-        f"The largest gain over AFM at equal accuracy is {'; '.join(texts)}, over problems and each model's repetitions; "
-        f"the claim is up to {claim:g} %.",
+        f"The largest gain over AFM at equal accuracy is {'; '.join(texts)}, over problems and each model's "
+        f"repetitions; the claim is up to {claim:g} %.",
         figures,
     )
 
