@@ -20,12 +20,15 @@ find_python() {
 # install FOLDER LOCK [ARGUMENTS OF uv pip install]: a virtual environment with what the lock names.
 # The stamp holds the checksum of what was installed, so that a changed lock or a broken-off set-up is made good.
 install() {
-    local venv=$1 lock=$2 wanted
+    local venv=$1 lock=$2 wanted python
     shift 2
     wanted=$(cat "$lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
     [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && return
     echo "setting up $venv (once; one to three minutes)" >&2
-    [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv" || fail "can't make a virtual environment in $venv"
+    if [ ! -x "$venv/bin/python" ]; then
+        python=$(find_python) || exit 2
+        "$python" -m venv "$venv" || fail "can't make a virtual environment in $venv"
+    fi
     rm -f "$venv/installed"
     local torch=() log=$venv/install.log
     # A machine without an NVIDIA driver gets the CPU build: the default one brings gigabytes of CUDA libraries.
@@ -67,7 +70,7 @@ install_slurm() {
 # Plain glibc malloc hands memory back after every operation and threads spin against each other: both cost a small
 # model on a CPU most of its speed (docs/assumptions.md).
 export MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184
-export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" TOKENIZERS_PARALLELISM=false
 export IMPACT_COMMAND="./reproduce.sh $*"
 
 if [ "${1:-}" = test-vllm ]; then

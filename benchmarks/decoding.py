@@ -3,11 +3,10 @@
 Dense, compressed as it is loaded, and compressed and fused (impact.decoding) decode one after the other in every
 repetition, all through the same static cache; ratios are medians over repetitions of times measured side by side. The
 ideal is the ratio of bytes moved: weights that are read once a step, and the filled part of the cache. Weights are
-random, every layer at the same share of its full rank.
+random, every layer at the same share of its full rank. OMP_WAIT_POLICY=PASSIVE costs the smallest models a tenth: a
+step is many short parallel parts, and each has to wake the threads.
 
-    MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 \\
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/decoding.py
-
+    python benchmarks/decoding.py --replay compile
     python benchmarks/decoding.py --shape llama2-7b --device cuda --replay cuda_graph --dtype float32
 """
 

@@ -47,7 +47,23 @@ class _RowsEndAtStops(StoppingCriteria):
 
 
 class _LoadedModel(HFLM):
-    """lm-eval's wrapper around a loaded model, with a cheaper stopping criterion."""
+    """lm-eval's wrapper around a loaded model, with a cheaper stopping criterion and whole indentations."""
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """The text of the tokens; if it is indented, with all of its first spaces.
+
+        Llama's decoder drops one where a text begins, and a program whose first line lacks it is none.
+        """
+
+        def decoded(ids: Any) -> str:
+            return str(self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+        text = decoded(tokens)
+        if not text.startswith(" "):
+            return text
+        before = self.tokenizer.encode("1", add_special_tokens=False)
+        whole = decoded([*before, *tokens]).removeprefix(decoded(before))
+        return whole if whole == f" {text}" else text
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any

@@ -12,7 +12,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from impact.factorisation import FactorisedLinear
 
-_BLOCK = 2**20
+# a prime: rows of any width that repeat the block start elsewhere in it, so that no matrix loses its rank by repetition
+_BLOCK = 999_983
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def random_weights_model(
     """A Llama of this shape: dense where `parameters` is None, else with every Linear factorised to that size.
 
     The weights are made in `dtype` on `device`; the dense model never exists beside the compressed one. They are random
-    with the variance that keeps activations finite; large ones repeat a block of 2^20 numbers, to be made fast.
+    with the variance that keeps activations finite; large ones repeat a block of a million numbers, to be made fast.
     Raises ValueError for a size that no rank gives.
     """
     share = None if parameters is None else share_for_size(shape, parameters)

@@ -1,7 +1,8 @@
 """Running a bundle of jobs in a child process of its own.
 
 The children are forked from a server that has torch, transformers and lm-eval imported once: a stage starts in
-milliseconds, its peak memory is its own, and running out of memory kills that stage alone.
+milliseconds, its peak memory is its own, and running out of memory kills that stage alone. Where there are GPUs it is
+torch alone: CUDA does not survive a fork, and some of the others set it up when they are imported (bitsandbytes).
 """
 
 import contextlib
@@ -16,7 +17,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -25,13 +28,15 @@ from typing import Any
 
 from evals.json_lines import DataFileError
 from experiments.errors import UserError
+from experiments.gpus import VISIBLE
 from experiments.jobs import Job
 from experiments.observer import Observer
 from experiments.store import Store
 
+PRELOADED_ALONE = ["experiments.dies_with_parent"]
+PRELOADED_WITH_GPUS = [*PRELOADED_ALONE, "torch"]
 PRELOADED = [
-    "experiments.dies_with_parent",
-    "torch",
+    *PRELOADED_WITH_GPUS,
     "transformers",
     "baselines.quantization",
     "datasets",
@@ -60,25 +65,31 @@ class _Order:
     threads: int
     command: str
     checkpoint_minutes: float
+    gpus: Sequence[str]
 
 
-def start_server(alone: bool = False) -> None:
+def start_server(preloaded: list[str] = PRELOADED) -> None:
     """Starts the server that children are forked from; it imports in the background while the caller goes on.
 
-    alone: for one bundle, which imports what it needs itself.
+    preloaded: PRELOADED_WITH_GPUS where there are any, PRELOADED_ALONE for one bundle.
     """
-    preloaded = PRELOADED[:1] if alone else PRELOADED
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
     forkserver.ensure_running()
 
 
 def run_bundle(
-    store: Store, bundle: list[Job], threads: int, observer: Observer, checkpoint_minutes: float = 0
+    store: Store,
+    bundle: list[Job],
+    threads: int,
+    observer: Observer,
+    checkpoint_minutes: float = 0,
+    gpus: Sequence[str] = (),
 ) -> None:
     """Makes the outputs of the bundle's jobs that aren't there yet. Raises StageError with one line.
 
     The observer is told what the stage says while it runs; the caller tells it of beginning and end.
-    checkpoint_minutes: how often a training keeps what it would go on from if it were killed.
+    checkpoint_minutes: how often a training keeps what it would go on from if it were killed. gpus: the
+    only ones that the stage sees. `start_server` was called before.
     """
     missing = [job for job in bundle if not store.finished(job)]
     if not missing:
@@ -86,12 +97,11 @@ def run_bundle(
     # Checked here and not in the child, so that a damaged input is one clear line.
     for upstream in missing[0].inputs.values():
         store.verified(upstream)
-    start_server()
     context = multiprocessing.get_context("forkserver")
     # Duplex, although the parent never writes: when it dies, however it dies, the child reads the end of the pipe.
     receiving, sending = context.Pipe(duplex=True)
     command = os.environ.get("IMPACT_COMMAND", " ".join(sys.argv))
-    order = _Order(store.root, missing, threads, command, checkpoint_minutes)
+    order = _Order(store.root, missing, threads, command, checkpoint_minutes, gpus)
     process = context.Process(target=_child, args=(order, sending))
     process.start()
     sending.close()
@@ -104,11 +114,11 @@ def run_bundle(
                 case "progress":
                     observer.advanced(bundle, *value)
                 case "values":
-                    observer.logged(bundle, value)
+                    observer.logged(bundle, *value)
                 case "line":
-                    observer.told(bundle, value)
+                    observer.told(bundle, *value)
                 case _:
-                    message = value
+                    (message,) = value
     except EOFError:
         pass
     process.join()
@@ -130,6 +140,7 @@ def _child(order: _Order, connection: Connection) -> None:
     """In the child: runs the stage, writes outputs and provenance, and reports."""
     # A group of its own: what the stage starts ends with it, and Ctrl-C is the caller's to answer.
     os.setpgid(0, 0)
+    os.environ[VISIBLE] = ",".join(order.gpus)
     threading.Thread(target=_die_with_parent, args=(connection,), daemon=True).start()
     store = Store(order.store)
     log = store.log(order.bundle[0])
@@ -137,24 +148,24 @@ def _child(order: _Order, connection: Connection) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     except OSError as error:
-        connection.send(("error", f"{error.filename}: {error.strerror}"))
+        _tell(connection, "error", f"{error.filename}: {error.strerror}")
         sys.exit(USER_ERROR)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     try:
         _run_stage(store, order, connection)
     except (UserError, DataFileError) as error:
-        connection.send(("error", str(error)))
+        _tell(connection, "error", str(error))
         sys.exit(USER_ERROR)
     except Exception as error:
         with contextlib.suppress(OSError):  # no room for the log either
             traceback.print_exc()
         # safetensors has an error class of its own for it
         if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
-            connection.send(("error", f"no space left on the device of {store.root}: free some, or give --store DIR"))
+            _tell(connection, "error", f"no space left on the device of {store.root}: free some, or give --store DIR")
             sys.exit(USER_ERROR)
         first = str(error).strip().splitlines() or [""]
-        connection.send(("error", f"{type(error).__name__}: {first[0]} (what it printed is in {log})"))
+        _tell(connection, "error", f"{type(error).__name__}: {first[0]} (what it printed is in {log})")
         sys.exit(1)
 
 
@@ -165,11 +176,20 @@ def _die_with_parent(connection: Connection) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _tell(connection: Connection, kind: str, *value: Any) -> None:
+    connection.send((kind, value))
+
+
 def _run_stage(store: Store, order: _Order, connection: Connection) -> None:
     import torch
 
     from experiments.stages.interface import Task
 
+    if order.gpus and not torch.cuda.is_available():
+        raise UserError(
+            f"it was given the GPUs {os.environ[VISIBLE]}, and PyTorch {torch.__version__} sees none: where that is a "
+            "build for CPUs, remove .venv and set it up again on a machine with an NVIDIA driver"
+        )
     torch.set_num_threads(order.threads)
     first, started = order.bundle[0], time.time()
     with contextlib.ExitStack() as stack:
@@ -181,9 +201,9 @@ def _run_stage(store: Store, order: _Order, connection: Connection) -> None:
             first.paths,
             outputs,
             order.threads,
-            progress=lambda done, total: connection.send(("progress", (done, total))),
-            log=lambda values: connection.send(("values", dict(values))),
-            say=lambda line: connection.send(("line", line)),
+            progress=partial(_tell, connection, "progress"),
+            log=partial(_tell, connection, "values"),
+            say=partial(_tell, connection, "line"),
             scratch=store.scratch(first),
             checkpoint_minutes=order.checkpoint_minutes,
         )
@@ -225,7 +245,10 @@ def git_state(folder: Path) -> dict[str, Any]:
     """
 
     def git(*arguments: str) -> str:
-        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        try:
+            result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        except OSError:  # no git here
+            return ""
         return result.stdout.strip()
 
     changed = git("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude,glob)results/*/**")

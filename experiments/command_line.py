@@ -154,18 +154,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+OPTIONS_OF = {
+    "compress": ("method", "keep", "target_size", "calibration", "dense_if_larger"),
+    "score": ("data",),
+}
+"""Options that one command alone has."""
+
+
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(number) for number in _names(text))
+        return tuple(dict.fromkeys(int(number) for number in _names(text)))
     except ValueError:
         raise UserError(f"--rows takes row numbers such as 1,3, not '{text}'") from None
 
 
 def _check(options: argparse.Namespace) -> None:
+    first = options.targets[0]
+    for command, names in OPTIONS_OF.items():
+        given = [name for name in names if getattr(options, name) != _parser().get_default(name)]
+        if given and first != command:
+            raise UserError(f"--{given[0].replace('_', '-')} is an option of {command}, not of {first}")
+    if first == "compress" and options.methods:
+        raise UserError("compress takes one method: --method NAME")
     if options.seeds < 1 or options.cores < 1:
         raise UserError("--seeds and --cores take a number of at least 1")
     if any(value is not None and value < 1 for value in (options.batch_size, options.prompt_tokens)):
@@ -182,6 +196,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     first, *rest = options.targets
+    if first in ("list", "gc") and rest:
+        raise UserError(f"{first} takes no targets: ./reproduce.sh {first}")
     if first == "list":
         return _list()
     if first == "gc":
@@ -202,8 +218,9 @@ def _run(options: argparse.Namespace) -> None:
     commands = ["all", "list", "why", "claims", "report", "gc", "score", "compress", "bless", "check", "test"]
     commands += ["wandb-workspace"]
     chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
-    for name in {"bless", "check"} & {*chosen}:
-        raise UserError(f"{name} comes first and takes tables: ./reproduce.sh {name} table6")
+    for name in chosen:
+        if name not in (*all_targets, "all", "claims", "report"):
+            raise UserError(f"{name} comes first, by itself: ./reproduce.sh {name} ...")
     if "all" in chosen:
         chosen = [*known("tables"), *derived_targets(), *MEASUREMENTS, "claims", *chosen]
     if options.source == "paper":
@@ -277,8 +294,11 @@ def _claims(options: argparse.Namespace) -> None:
     from experiments.derived import publish_claims
 
     out = options.results or ROOT / "results" / options.preset
-    with filling(out):
-        publish_claims(out, out, command(), console)
+    try:
+        with filling(out):
+            publish_claims(out, out, command(), console)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -413,7 +433,7 @@ def _measured(
             console.print(f"{len(jobs)} jobs, {len(missing)} to run; outputs in {store.root}", markup=False)
             with Progress(missing, options.cores, console) as progress:
                 watching = Together([progress, *([mirror] if mirror else [])])
-                gpus = 0 if cluster else _gpus()
+                gpus = 0 if cluster else _gpus(missing, load_preset(options.preset))
                 execute(jobs, store, options.cores, gpus, watching, options.checkpoint_minutes, cluster)
         if mirror:
             mirror.complete(jobs)
@@ -550,7 +570,14 @@ def command() -> str:
     return os.environ.get("IMPACT_COMMAND") or "./reproduce.sh " + " ".join(sys.argv[1:])
 
 
-def _gpus() -> int:
+def _gpus(jobs: "Sequence[Job]", preset: Preset) -> int:
+    """How many this machine has. Raises UserError if a preset that is meant for GPUs trains in more processes."""
     import torch
 
-    return torch.cuda.device_count()
+    there, wanted = torch.cuda.device_count(), max(job.processes for job in jobs)
+    if preset.hardware.gpus and 0 < there < wanted:
+        raise UserError(
+            f"the preset trains in {wanted} processes, one a GPU, and here are {there}: take --cluster, or lower "
+            "processes in the trainings of its file"
+        )
+    return there

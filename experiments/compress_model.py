@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -78,7 +79,8 @@ def compress_model(
     if out.exists():
         raise UserError(f"{out} exists already: give another directory, or remove it first")
     rows = _calibration_rows(chosen, calibration)
-    dense, tokenizer, dtype = _load(model)
+    with _one_line_errors():
+        dense, tokenizer, dtype = _load(model)
     tied_parameters = parameter_count(dense)
     untie_compressed_head(chosen, dense)
     dense_parameters = parameter_count(dense)
@@ -275,8 +277,10 @@ def _progress(console: Console) -> Iterator[_Advance]:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What calibration, decomposition and export complain of is the user's model or data: one line, no traceback."""
+    """What calibration, decomposition and export complain of is the user's model, data or machine: one line."""
     try:
         yield
     except ValueError as error:
         raise UserError(shorten(str(error), 400)) from error
+    except (IndexError, RuntimeError, SafetensorError) as error:  # weights that are no numbers, memory, a full disk
+        raise UserError(shorten(f"{type(error).__name__}: {error}", 400)) from error

@@ -229,5 +229,5 @@ def _weights_at_hand(plan: Plan, source: HubModel) -> bool:
 
     base = next(job for job in plan.jobs if job.stage.name == "base")
     if "model_dir" in base.paths:
-        return (Path(base.paths["model_dir"]) / source.repository.split("/")[-1]).is_dir()
+        return source.directory(Path(base.paths["model_dir"])).is_dir()
     return isinstance(try_to_load_from_cache(source.repository, "config.json", revision=source.revision), str)

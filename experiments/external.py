@@ -1,4 +1,4 @@
-"""Checkpoints that the user brought (--external NAME=PATH): what identifies one."""
+"""Checkpoints that the user brought (--external NAME=PATH, --model-dir): what identifies one."""
 
 import hashlib
 from pathlib import Path
@@ -8,6 +8,7 @@ from experiments.store import checksum
 
 HUB = "hub"
 """Stands for the hash of a checkpoint that is no directory here."""
+_HASHED = ("*.json", "*.txt", "*.model", "*.jinja")  # config and tokenizer
 
 
 def named_checkpoints(texts: list[str]) -> dict[str, str]:
@@ -24,16 +25,20 @@ def named_checkpoints(texts: list[str]) -> dict[str, str]:
 
 
 def checkpoint_hash(place: str) -> str:
-    """A hash of a directory's config and weights; HUB for a name. Raises UserError for a directory without them."""
+    """A hash of a directory's config, tokenizer and weights; HUB for a name.
+
+    Raises UserError for a directory without config or weights.
+    """
     directory = Path(place)
     if not directory.exists():
         if directory.is_absolute() or place.startswith(".") or place.count("/") > 1:
             raise UserError(f"--external: there is no {place}")
         return HUB
     if not (directory / "config.json").is_file():
-        raise UserError(f"--external: {place} is no model: it holds no config.json")
+        raise UserError(f"{place} is no model: it holds no config.json")
     weights = sorted(directory.glob("*.safetensors"))
     if not weights:
-        raise UserError(f"--external: {place} holds no safetensors; pickled weights are not loaded")
-    parts = [f"{path.name} {checksum(path)}" for path in [*sorted(directory.glob("*.json")), *weights]]
+        raise UserError(f"{place} holds no safetensors; pickled weights are not loaded")
+    described = sorted(path for pattern in _HASHED for path in directory.glob(pattern))
+    parts = [f"{path.name} {checksum(path)}" for path in [*described, *weights]]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -141,6 +141,9 @@ class Planner:
         source, paths = self.preset.models[self.table.model], {}
         if isinstance(source, HubModel) and self.selection.model_dir is not None:
             paths["model_dir"] = str(self.selection.model_dir.resolve())
+            local = source.directory(self.selection.model_dir.resolve())
+            if local.is_dir():  # without it the stage ends in a line that says where it was looked for
+                source = source.model_copy(update={"content": checkpoint_hash(str(local))})
         base = Job(BASE, BaseConfig(model=source), paths=paths, label=self.table.model)
         training = self.preset.finetune[self.table.size]
         if training is None:

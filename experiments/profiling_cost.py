@@ -31,7 +31,7 @@ class ProfilingCostPlan:
     def publish(self, store: Store, out: Path, command: str, console: Console) -> list[Path]:
         """Writes table5.{csv,md,json} under `out`, shows table and verdicts, and returns the files."""
         from experiments.profiling_points import EXTRAPOLATED_TO, measured_point
-        from experiments.report import about_runs, show_verdicts
+        from experiments.report import about_runs, measured_alike, show_verdicts
         from results.documents import table_files
         from results.profiling_report import render_terminal, write_profiling_table
 
@@ -43,7 +43,8 @@ class ProfilingCostPlan:
             "model": f"random weights in the shape of a Llama of width {shape.hidden_size} and {shape.layers} layers",
             **about_runs(provenance, command),
         }
-        table, verdicts = write_profiling_table(points, described, out, EXTRAPOLATED_TO)
+        with measured_alike():
+            table, verdicts = write_profiling_table(points, described, out, EXTRAPOLATED_TO)
         console.print(f"Table 5, measured at preset {self.preset.name} on {described['model']}", markup=False)
         console.print(render_terminal(table))
         show_verdicts(verdicts, console)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.plan import Plan
-from experiments.store import Store, checksum
+from experiments.store import PROVENANCE, Store, checksum
 from results.atomic import written_whole
 from results.sealed import seal, unseal
 
@@ -13,12 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Published:
-    """The record of one table's last publication: what it was made from, its files, and what the terminal showed."""
+    """The record of one table's last publication: what it was made from, its files, and what the terminal showed.
+
+    The plan's jobs are finished.
+    """
 
     def __init__(self, store: Store, plan: Plan, out: Path, shown_as: str) -> None:
         self.path = store.root / "published" / f"table{plan.table.number}-{plan.preset.name}.json"
         sources = sorted(path for folder in ("results", "plots") for path in (ROOT / folder).glob("*.py"))
-        parts = [*(job.key for job in plan.jobs), *map(checksum, sources), str(out.resolve()), shown_as]
+        sources += sorted((ROOT / "results" / "paper").glob("*.csv"))
+        made = [(job.key, checksum(store.directory(job) / PROVENANCE)) for job in plan.jobs]
+        parts = [*map(str, ((cell.name, cell.seed) for cell in plan.cells)), *map(str, made)]
+        parts += [*map(checksum, sources), str(out.resolve()), shown_as]
         parts += [checksum(ROOT / "experiments" / "report.py"), checksum(ROOT / "experiments" / "plan.py")]
         self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self.files: list[Path] = []

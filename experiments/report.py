@@ -1,12 +1,14 @@
 """Writing a table and its figures from finished jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from experiments.errors import UserError
 from experiments.plan import Plan, measured_cells
 from experiments.settings import Domain, GeneratedData, HubModel, InitialisedModel, Preset, WheelModel
 from experiments.store import Store
@@ -75,6 +77,15 @@ def about_runs(provenance: dict[str, dict[str, Any]], command: str) -> dict[str,
 def problems(preset: Preset, domain: Domain) -> str:
     """Where a preset's problems are from: "generated" or "published"."""
     return "generated" if isinstance(preset.data[domain], GeneratedData) else "published"
+
+
+@contextmanager
+def measured_alike() -> Iterator[None]:
+    """Turns points of different machines or numbers of threads in one table of times into a UserError."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{error}: measure all with the same --cores on one machine, in a --store DIR") from None
 
 
 def model_name(preset: Preset, model: str) -> str:

@@ -8,17 +8,25 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from experiments.attempts import Attempts
-from experiments.children import StageDiedError, run_bundle, start_server
+from experiments.children import (
+    PRELOADED,
+    PRELOADED_ALONE,
+    PRELOADED_WITH_GPUS,
+    StageDiedError,
+    run_bundle,
+    start_server,
+)
 from experiments.cluster import Cluster
 from experiments.errors import UserError
 from experiments.events import SUFFIX, EventFile, Follower
+from experiments.gpus import FreeGpus, first_gpus
 from experiments.jobs import Job, bundles, with_inputs
 from experiments.observer import Observer, Together
 from experiments.stages.registry import DATA, STAGES
@@ -72,6 +80,7 @@ class Schedule:
 
 observer: Observer = Together()
 _failures: list[str] = []
+_free_gpus = FreeGpus(0)
 
 
 def execute(
@@ -89,7 +98,7 @@ def execute(
     cluster: where they run; otherwise on this machine, on so many of its cores and GPUs. The caller holds the store's
     lock.
     """
-    global observer
+    global observer, _free_gpus
     missing = [job for job in jobs if not store.finished(job)]
     for job in missing:
         store.stamp(job).unlink(missing_ok=True)
@@ -100,8 +109,8 @@ def execute(
     path = _write_schedule(missing, store, cores, gpus, checkpoint_minutes, cluster)
     _failures.clear()
     if cluster is None:
-        start_server()
-        observer = watching
+        start_server(PRELOADED_WITH_GPUS if gpus else PRELOADED)
+        observer, _free_gpus = watching, FreeGpus(gpus)
         _snakemake(path, store, cores, gpus)
         return
     try:
@@ -116,13 +125,18 @@ def run_scheduled(schedule: str, name: str, threads: int) -> None:
     loaded = load_schedule(schedule)
     item = next(item for item in loaded.items if item.name == name)
     watching = observer
-    if loaded.events is not None:
-        start_server(alone=True)
+    gpus: AbstractContextManager[list[str]]
+    if loaded.events is None:
+        gpus = _free_gpus.taken(int(item.resources["gpu"]))
+    else:
+        start_server(PRELOADED_ALONE)
+        gpus = nullcontext(first_gpus(item.jobs[0].processes if "gpu" in item.resources else 0))
         threading.Thread(target=_stop_when_retired, args=(Path(schedule),), daemon=True).start()
         watching = EventFile(loaded.events / f"{name}.{socket.gethostname()}.{os.getpid()}{SUFFIX}")
     watching.started(item.jobs)
     try:
-        run_bundle(loaded.store, item.jobs, threads, watching, loaded.checkpoint_minutes)
+        with gpus as names:
+            run_bundle(loaded.store, item.jobs, threads, watching, loaded.checkpoint_minutes, names)
         for stamp in item.outputs:
             Path(stamp).parent.mkdir(parents=True, exist_ok=True)
             Path(stamp).touch()
@@ -157,7 +171,8 @@ def load_schedule(path: str) -> Schedule:
     for bundle in bundles(jobs[key] for key in stored["missing"]):
         stage, name = bundle[0].stage, _name(bundle)
         upstream = {up.key: up for job in bundle for up in job.inputs.values()}
-        gpus = min(stored["gpus"], bundle[0].processes) if bundle[0].accelerated else 0
+        # one a process or none: a training does not fit on fewer
+        gpus = bundle[0].processes if bundle[0].accelerated and bundle[0].processes <= stored["gpus"] else 0
         here: dict[str, Any] = {"cpus": stored["cores"] if stage.wide else 1, "resources": {"gpu": gpus}}
         request = requests[name] if requests else here
         items.append(

@@ -18,7 +18,7 @@ from results.statistics import wilson_interval
 
 
 def score(benchmark: str, generations: Path, data: Path, isolated: bool, cores: int, console: Console) -> None:
-    """Prints pass@1 with its interval and writes one verdict a line beside the generations.
+    """Prints pass@1 with its interval, and then writes one verdict a line beside the generations.
 
     Raises UserError for an unknown benchmark, a bad line in either file, and where programs can't be isolated.
     """
@@ -33,7 +33,6 @@ def score(benchmark: str, generations: Path, data: Path, isolated: bool, cores: 
         except IsolationError as error:
             raise UserError(f"{error}; {WITHOUT_ISOLATION}") from error
     verdicts = generations.with_name(f"{generations.stem}.verdicts.jsonl")
-    write_verdicts(verdicts, judged)
     right, n = sum(each.verdict.correct for each in judged), len(judged)
     interval = wilson_interval(right, n)
     console.print(
@@ -45,6 +44,7 @@ def score(benchmark: str, generations: Path, data: Path, isolated: bool, cores: 
         console.print(f"{problems - n} of the {problems} problems of {data} have no completion, and do not count")
     if not isolated:
         console.print("programs ran without isolation: a hostile one could have forged its verdict")
+    write_verdicts(verdicts, judged)
     console.print(f"verdicts: {verdicts}", markup=False)
 
 

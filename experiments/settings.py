@@ -87,12 +87,20 @@ class Shape(Settings):
 
 
 class HubModel(Settings):
-    """A model on the Hugging Face hub, or a local directory of the same name under --model-dir."""
+    """A model on the Hugging Face hub, or a local directory of the same name under --model-dir.
+
+    content: a hash of that directory's files, or "hub".
+    """
 
     source: Literal["hub"]
     repository: str
     revision: str
     shape: Shape
+    content: str = "hub"
+
+    def directory(self, model_dir: Path) -> Path:
+        """Where --model-dir holds it."""
+        return model_dir / self.repository.split("/")[-1]
 
 
 class ExternalModel(Settings):

@@ -47,7 +47,7 @@ class SpeedPlan:
 
         Once the models' accuracies are measured too, so is what the paper says of costs at equal accuracy.
         """
-        from experiments.report import about_runs, model_name, show_verdicts
+        from experiments.report import about_runs, measured_alike, model_name, show_verdicts
         from plots.throughput import write_throughput
         from results.documents import table_files
         from results.speed_report import render_terminal, write_speed_table
@@ -73,7 +73,8 @@ class SpeedPlan:
         cells = []
         if self.models and all(store.finished(job) for job in self.models.jobs):
             cells = measured_cells(self.models, {job.key: store.provenance(job) for job in self.models.jobs})
-        table, verdicts = write_speed_table(points, described, out, cells=cells)
+        with measured_alike():
+            table, verdicts = write_speed_table(points, described, out, cells=cells)
         figures = write_throughput(table, described, out)
         console.print(f"Table 14, measured at preset {self.preset.name} on {described['model']}", markup=False)
         console.print(render_terminal(table))

@@ -18,6 +18,8 @@ from results.sealed import seal, unseal
 PROVENANCE = "run.json"
 CLAIM = ".claim"
 DAMAGED = "damaged"
+LOCK = "lock"
+_BEFORE_THE_LOCK = ("wandb",)
 
 
 class Store:
@@ -148,11 +150,17 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Holds the store for one run. The kernel lets go of the lock when the process dies, however it dies.
 
-        Raises UserError if another run holds it, or if it can't be held.
+        Raises UserError if another run holds it, if it can't be held, or if the directory holds something else.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / "lock").open("a+", errors="replace")
+            foreign = next((path.name for path in self.root.iterdir() if path.name not in _BEFORE_THE_LOCK), None)
+            if foreign and not (self.root / LOCK).exists() and not any(self.records()):
+                raise UserError(
+                    f"{self.root} is no store, and holds {foreign}: give --store DIR, a new directory or that of an "
+                    "earlier run"
+                )
+            lock = (self.root / LOCK).open("a+", errors="replace")
         except OSError as error:
             raise UserError(f"can't write to the store {self.root} ({error.strerror}): give --store DIR") from error
         with lock:

@@ -13,7 +13,7 @@ CHOLESKY_QR_LIMIT = 1e-4
 
 @dataclass(frozen=True)
 class ActivationMoments:
-    """Mean and covariance of a layer's activation y = W x + b, kept on the side where they are smaller.
+    """Mean and covariance of a layer's activation y = W x + b, kept on the side where they are smaller, on any device.
 
     mean, covariance: of x, (n,) and (n, n), if side is "input"; of y, (m,) and (m, m), if it is "output".
     """
@@ -24,7 +24,8 @@ class ActivationMoments:
 
     def activation_mean(self, W: Tensor, b: Tensor) -> Tensor:
         """mu = E[y], (m,)."""
-        return W @ self.mean.double() + b if self.side == "input" else self.mean.double()
+        mean = self.mean.to(W.device, torch.float64)
+        return W @ mean + b if self.side == "input" else mean
 
 
 def weighted_eigenbasis(
@@ -36,10 +37,11 @@ def weighted_eigenbasis(
     min(m, n) on the input side: the other m - n eigenvalues of a wide layer are exactly zero, and left to rounding they
     would enter the k rule through a square root. All in float64.
     """
+    covariance = moments.covariance.to(W.device, torch.float64)
     if moments.side == "output":
-        C = a[:, None] * moments.covariance.double() * a
+        C = a[:, None] * covariance * a
     else:
-        A, Sigma = a[:, None] * W, moments.covariance.double()
+        A, Sigma = a[:, None] * W, covariance
         if W.shape[0] > W.shape[1]:
             return _tall_eigenbasis(A, Sigma, rank_of)
         C = A @ Sigma @ A.T

@@ -65,7 +65,9 @@ class StaticDecoder:
         self._compiled: Callable[[], Tensor] | None = None
         if replay == "compile":
             mode = "reduce-overhead" if device.type == "cuda" else "default"
-            self._compiled = torch.compile(self._logits_at_any_length, mode=mode)
+            # each decoder by itself: all would share one limit, beyond which torch runs a step uncompiled, silently
+            alone: dict[str, Any] = {"fullgraph": True, "isolate_recompiles": True}
+            self._compiled = torch.compile(self._logits_at_any_length, mode=mode, **alone)
 
     @torch.no_grad()
     def prefill(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:

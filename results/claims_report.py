@@ -12,9 +12,8 @@ from rich.text import Text
 from results.claims import Claim
 from results.criteria import Kind
 from results.documents import json_text, markdown_table, write_files
+from results.provenance import BY, check_provenance
 
-# what the heading must say; further entries (preset, model, date of the measured tables) are listed too
-REQUIRED_PROVENANCE = ("command",)
 _HEADINGS: Mapping[Kind, str] = {
     "claim": "What the paper says",
     "finding": "What its printed numbers show besides",
@@ -41,8 +40,7 @@ def write_claims(found: Sequence[Claim], provenance: Mapping[str, str], out: Pat
     Raises:
         ValueError: the provenance lacks something required.
     """
-    if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
-        raise ValueError(f"the provenance of the claims lacks {', '.join(missing)}")
+    check_provenance(provenance, BY, "the claims")
     record = {"provenance": dict(provenance), "claims": [claim.model_dump() for claim in found]}
     write_files(
         out,

@@ -10,9 +10,9 @@ import pandas as pd
 import rich.table
 
 from results.documents import json_rows, json_text, markdown_table, shown, shown_interval, terminal_table, write_files
+from results.provenance import OF_A_RUN, further_provenance
 from results.quantized_cells import QuantizedCell
 from results.statistics import paired_bootstrap, wilson_interval
-from results.table import REQUIRED_PROVENANCE
 
 STEM = "gauge"
 
@@ -92,7 +92,7 @@ def write_gauge_table(
         "",
         *(f"- {sentence}" for sentence in effects),
         "",
-        *(f"- {key}: {value}" for key, value in provenance.items() if key not in REQUIRED_PROVENANCE),
+        *further_provenance(provenance, OF_A_RUN),
     ]
     texts = {".csv": table.to_csv(index=False, float_format="%.10g"), ".json": json_text(record)}
     write_files(out, STEM, texts | {".md": "\n".join(lines) + "\n"})

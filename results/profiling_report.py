@@ -11,9 +11,9 @@ from results.cost_verdicts import MeasuredCosts, judge_costs
 from results.documents import BLANK, json_rows, json_text, markdown_table, shown, terminal_table, write_files
 from results.printed import printed_table
 from results.profiling import TABLE, ProfilingPoint, build_profiling_table, conditions_of
+from results.provenance import OF_MEASUREMENTS, check_provenance, further_provenance
 from results.verdicts import Verdict, verdict_lines
 
-REQUIRED_PROVENANCE = ("model", "date", "command")
 _PRINTED_ON = "Llama 2-13B on one A100"
 IMPLEMENTATIONS = {
     "ours": "as every other table of this harness is made",
@@ -44,8 +44,7 @@ def write_profiling_table(
     Raises:
         ValueError: as `build_profiling_table`, or the provenance lacks one of the three.
     """
-    if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
-        raise ValueError(f"the provenance of Table {TABLE} lacks {', '.join(missing)}")
+    check_provenance(provenance, OF_MEASUREMENTS, f"Table {TABLE}")
     table = build_profiling_table(points)
     verdicts = judge_costs(TABLE, MeasuredCosts(profiling=points))
     notes = [*notes, *_notes(table, points, extrapolated_to)]
@@ -118,7 +117,7 @@ def _markdown(
         "## Notes",
         "",
         *(f"- {note}" for note in notes),
-        *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
+        *further_provenance(provenance, OF_MEASUREMENTS),
     ]
     return "\n".join(lines) + "\n"
 

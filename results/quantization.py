@@ -25,11 +25,12 @@ from results.documents import (
 )
 from results.evidence import name_points
 from results.printed import PRINTED_MODEL, printed_table
+from results.provenance import OF_A_RUN, check_provenance, further_provenance
 from results.quantization_claims import BENCHMARKS, MODELS, TABLE_MODELS
 from results.quantization_verdicts import judge_quantization
 from results.quantized_cells import QuantizedCell, grouped_by_model
 from results.statistics import mcnemar_exact, paired_bootstrap
-from results.table import REQUIRED_PROVENANCE, accuracy_columns, geometric_mean, seed_sd
+from results.table import accuracy_columns, geometric_mean, seed_sd
 from results.verdicts import Verdict, verdict_lines
 
 BITS = {1: 8, 2: 8, 3: 4}
@@ -179,8 +180,7 @@ def write_quantization_table(
     Raises:
         ValueError: as `build_quantization_table`, or the provenance lacks one of the four.
     """
-    if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
-        raise ValueError(f"the provenance of Table {number} lacks {', '.join(missing)}")
+    check_provenance(provenance, OF_A_RUN, f"Table {number}")
     table = build_quantization_table(cells, number, benchmarks)
     verdicts = judge_quantization([*cells, *others], number, benchmarks)
     notes = [*notes, *_notes(cells, number, benchmarks)]
@@ -296,7 +296,7 @@ def _markdown(
         "## Notes",
         "",
         *(f"- {note}" for note in notes),
-        *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
+        *further_provenance(provenance, OF_A_RUN),
     ]
     return "\n".join(lines) + "\n"
 

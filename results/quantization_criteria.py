@@ -1,7 +1,7 @@
 """Kinds of statement about quantized models: what must be true of a run's models for a sentence of section 4.4."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -174,17 +174,18 @@ class OutperformsQuantized(QuantizationStatement):
         return [*_printed_points(model, METHOD, *RIVALS), *FOUR_BIT], ()
 
     def _settled(self, evidence: Sequence[QuantizedEvidence], benchmarks: Sequence[str]) -> Finding:
-        comparisons = [c for one in evidence for benchmark in benchmarks for c in _at_rival_sizes(one, benchmark)]
+        rivals = {*RIVALS, *(method for method, _ in FOUR_BIT)}
+        comparisons = [c for one in evidence for name in benchmarks for c in _at_rival_sizes(one, name, rivals)]
         return _ahead(comparisons, "At the nominal sizes of the other models 8-bit")
 
 
-def _at_rival_sizes(evidence: QuantizedEvidence, benchmark: str) -> list[_Comparison]:
+def _at_rival_sizes(evidence: QuantizedEvidence, benchmark: str, rivals: Collection[str]) -> list[_Comparison]:
     found, sizes = evidence.after.accuracies[benchmark], evidence.after.sizes
     own = [point for point in found if point[0] == METHOD]
     own_sizes, own_accuracies = np.array([sizes[p] for p in own]), np.array([found[p] for p in own])
     comparisons = []
     for point, accuracy in found.items():
-        if point[0] in (*RIVALS, *(method for method, _ in FOUR_BIT)):
+        if point[0] in rivals:
             size = sizes[point]
             at = float(np.clip(size, own_sizes.min(), own_sizes.max()))
             differences = accuracies_at_size(own_sizes, own_accuracies, at) - accuracy
@@ -273,13 +274,13 @@ class EightBitsPreserve(QuantizationStatement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CombinedBeatsLowRank(QuantizationStatement):
-    """8-bit IMPACT is more accurate than the same models unquantized, interpolated at its nominal number of bytes.
+class CombinedBeatsEither(QuantizationStatement):
+    """8-bit IMPACT is more accurate than IMPACT alone and than quantization alone, each at the same number of bytes.
 
-    For each of `WIDTHS` of an unquantized parameter, with the unquantized dense model as the largest, and only where
-    the unquantized models reach down to that size. At each width the verdict is that of
-    `results.criteria.all_above_zero`; where two widths differ in it the statement cannot be told apart from its
-    opposite.
+    IMPACT alone is interpolated at the nominal bytes of the 8-bit models, for each of `WIDTHS` of an unquantized
+    parameter, with the unquantized dense model as the largest, and only where the unquantized models reach down to that
+    size; where two widths differ in the verdict it cannot be told apart. Quantization alone is the 4-bit and the QLoRA
+    model, compared as in `OutperformsQuantized`. It holds if it holds against both, and does not if against one.
     """
 
     def on_print(self, benchmark: str | None) -> Recomputed:
@@ -287,9 +288,21 @@ class CombinedBeatsLowRank(QuantizationStatement):
 
     def _needed(self, model: str) -> tuple[Sequence[Point], Sequence[Point]]:
         own = _printed_points(model, METHOD)
-        return own, [(DENSE, 0), *own]
+        return [*own, *FOUR_BIT], [(DENSE, 0), *own]
 
     def _settled(self, evidence: Sequence[QuantizedEvidence], benchmarks: Sequence[str]) -> Finding:
+        low_rank = self._against_low_rank(evidence, benchmarks)
+        alone = {method for method, _ in FOUR_BIT}
+        comparisons = [c for one in evidence for name in benchmarks for c in _at_rival_sizes(one, name, alone)]
+        quantized = _ahead(comparisons, "At the nominal sizes of the 4-bit models 8-bit")
+        verdict: Outcome = low_rank.verdict if low_rank.verdict == quantized.verdict else "cannot be told apart"
+        if "does not hold" in (low_rank.verdict, quantized.verdict):
+            verdict = "does not hold"
+        figures = {"smallest_difference_to_4_bit_points": quantized.figures["smallest_difference_points"]}
+        explanation = f"Low rank alone: {low_rank.explanation} Quantization alone: {quantized.explanation}"
+        return Finding(verdict, explanation, {**low_rank.figures, **figures})
+
+    def _against_low_rank(self, evidence: Sequence[QuantizedEvidence], benchmarks: Sequence[str]) -> Finding:
         texts: list[str] = []
         outcomes: set[Outcome] = set()
         figures: dict[str, float | None] = {}

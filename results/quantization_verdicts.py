@@ -6,7 +6,7 @@ from results.quantization_claims import TABLE_MODELS
 from results.quantization_criteria import (
     FOUR_BIT,
     AheadOfLargerModels,
-    CombinedBeatsLowRank,
+    CombinedBeatsEither,
     EightBitsPreserve,
     OutperformsQuantized,
     QuantizationStatement,
@@ -51,7 +51,7 @@ QUANTIZATION_STATEMENTS: tuple[QuantizationStatement, ...] = (
         own=("impact", 3),
         rivals=(("flap", 1), ("afm", 3), FOUR_BIT[1]),
     ),
-    CombinedBeatsLowRank(
+    CombinedBeatsEither(
         id="combined_beats_either",
         section="4.4",
         sentence="These results highlight the superior performance of IMPACT and the benefit of combining low-rank "

@@ -10,13 +10,10 @@ from rich.text import Text
 
 from results.documents import BLANK, json_rows, json_text, markdown_table, shown, write_files
 from results.printed import PRINTED_MODEL
+from results.provenance import BY, OF_A_RUN, check_provenance, further_provenance
 from results.size_reduction import SOURCE_TABLE, ReductionTable, Source, short
 
-# what the heading must say of where the numbers come from; any further entries are listed too
-REQUIRED_PROVENANCE: Mapping[Source, tuple[str, ...]] = {
-    "paper": ("command",),
-    "measured": ("preset", "model", "date", "command"),
-}
+_REQUIRED: Mapping[Source, tuple[str, ...]] = {"paper": BY, "measured": OF_A_RUN}
 AGREES_WITH = "printed size agrees with"
 # a number of parameters in billions needs nine decimals to be exact; the paper's sizes have two
 _SIZE_DECIMALS: Mapping[Source, int] = {"paper": 3, "measured": 9}
@@ -26,13 +23,13 @@ def write_size_reduction(table: ReductionTable, provenance: Mapping[str, str], o
     """Write ``tableN.csv``, ``tableN.md`` and ``tableN.json`` under ``out``, each whole or not at all.
 
     Args:
-        provenance: what the numbers come from: at least `REQUIRED_PROVENANCE` of the source; more is listed.
+        provenance: what the numbers come from: at least ``command``, and of a run ``preset``, ``model`` and ``date``;
+            more is listed.
 
     Raises:
         ValueError: the provenance lacks something required.
     """
-    if missing := [key for key in REQUIRED_PROVENANCE[table.source] if not provenance.get(key)]:
-        raise ValueError(f"the provenance of Table {table.number} lacks {', '.join(missing)}")
+    check_provenance(provenance, _REQUIRED[table.source], f"Table {table.number}")
     record = {
         "table": table.number,
         "source": table.source,
@@ -94,7 +91,7 @@ def _markdown(table: ReductionTable, provenance: Mapping[str, str]) -> str:
         "## Notes",
         "",
         *(f"- {note}" for note in table.notes),
-        *(f"- {k}: {v}" for k, v in provenance.items() if k not in REQUIRED_PROVENANCE[table.source]),
+        *further_provenance(provenance, _REQUIRED[table.source]),
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,10 +11,10 @@ from results.cells import Cell
 from results.cost_verdicts import MeasuredCosts, judge_costs
 from results.documents import BLANK, json_rows, json_text, markdown_table, shown, terminal_table, write_files
 from results.printed import PRINTED_MODEL, printed_table
+from results.provenance import OF_MEASUREMENTS, check_provenance, further_provenance
 from results.speed import TABLE, SpeedPoint, build_speed_table, conditions_of, memory_line, size_mismatches
 from results.verdicts import Verdict, verdict_lines
 
-REQUIRED_PROVENANCE = ("model", "date", "command")
 _PRINTED_MODEL = PRINTED_MODEL[6]  # that of Table 6, whose models Table 14 times
 
 
@@ -38,8 +38,7 @@ def write_speed_table(
     Raises:
         ValueError: as `build_speed_table`, or the provenance lacks one of the three.
     """
-    if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
-        raise ValueError(f"the provenance of Table {TABLE} lacks {', '.join(missing)}")
+    check_provenance(provenance, OF_MEASUREMENTS, f"Table {TABLE}")
     table = build_speed_table(points)
     verdicts = judge_costs(TABLE, MeasuredCosts(speed=points, cells=cells))
     notes = [*notes, *_notes(table, points)]
@@ -134,7 +133,7 @@ def _markdown(
         "## Notes",
         "",
         *(f"- {note}" for note in notes),
-        *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
+        *further_provenance(provenance, OF_MEASUREMENTS),
     ]
     return "\n".join(lines) + "\n"
 

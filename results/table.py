@@ -25,11 +25,9 @@ from results.documents import (
 )
 from results.evidence import name_missing
 from results.printed import PRINTED_MODEL, printed_benchmarks, printed_table
+from results.provenance import OF_A_RUN, check_provenance, further_provenance
 from results.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 from results.verdicts import Verdict, judge, verdict_lines
-
-# What the heading must say of a run; any further entries of a provenance are kept and listed too.
-REQUIRED_PROVENANCE = ("preset", "model", "date", "command")
 
 
 def build_table(cells: Sequence[Cell], number: int, benchmarks: Sequence[str]) -> pd.DataFrame:
@@ -146,8 +144,7 @@ def write_table(
     Raises:
         ValueError: as `build_table`, or the provenance lacks one of the four.
     """
-    if missing := [key for key in REQUIRED_PROVENANCE if not provenance.get(key)]:
-        raise ValueError(f"the provenance of Table {number} lacks {', '.join(missing)}")
+    check_provenance(provenance, OF_A_RUN, f"Table {number}")
     table = build_table(cells, number, benchmarks)
     verdicts = judge(cells, number, benchmarks)
     notes = [*notes, *_notes(cells, number, benchmarks)]
@@ -281,7 +278,7 @@ def _markdown(
         "## Notes",
         "",
         *(f"- {note}" for note in notes),
-        *(f"- {key}: {value}" for key, value in p.items() if key not in REQUIRED_PROVENANCE),
+        *further_provenance(provenance, OF_A_RUN),
     ]
     return "\n".join(lines) + "\n"
 

@@ -68,7 +68,7 @@ def _from_wheel(source: WheelModel) -> tuple[torch.nn.Module, PreTrainedTokenize
 
 
 def _from_hub(source: HubModel, model_dir: str | None) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    place = Path(model_dir) / source.repository.split("/")[-1] if model_dir else source.repository
+    place = source.directory(Path(model_dir)) if model_dir else source.repository
     options = {} if model_dir else {"revision": source.revision}
     try:
         model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16, **options)

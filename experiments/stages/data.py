@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmarks import BENCHMARKS, AnswerBenchmark, load_rows
-from evals.json_lines import DataFileError, Row, read_json_lines, write_json_lines
+from evals.json_lines import Row, read_json_lines, write_json_lines
 from evals.published import PUBLISHED, local_file
 from experiments.errors import UserError
 from experiments.miniature.domains import generate
@@ -102,10 +102,9 @@ def _read(name: str, split: str, directory: Path | None) -> list[Row]:
             raise UserError(f"{name} {split} data have gone from {directory}")
         if name in BENCHMARKS:
             return load_rows(name, path)
-        try:
-            return read_json_lines(path, ("query", "response"))
-        except DataFileError:
-            return read_json_lines(path, ("instruction", "input", "output"))
+        # the first row tells which form it is, so that a bad row further down is named
+        own = "query" in next(iter(read_json_lines(path, ())), {})
+        return read_json_lines(path, ("query", "response") if own else ("instruction", "input", "output"))
     from datasets import load_dataset  # slow to import, and only the hub needs it
 
     return [

@@ -13,7 +13,7 @@ from experiments.stages.configs import ProfileConfig
 from experiments.stages.data import rows_of
 from experiments.stages.halving import halving
 from experiments.stages.interface import Task
-from experiments.stages.models import batches, device, load
+from experiments.stages.models import batches, load
 from impact.calibration import Batch, Gathered, calibrate
 
 TENSORS, OWNERS = "statistic.safetensors", "owners.json"
@@ -58,11 +58,14 @@ def save_statistic(gathered: Gathered, directory: Path) -> None:
 
 
 def load_statistics(inputs: Mapping[str, Path]) -> dict[str, dict[str, Tensor]]:
-    """Module -> tensor name -> tensor, over all inputs whose slot begins with "statistic "; sharing is kept."""
+    """Module -> tensor name -> tensor, over all inputs whose slot begins with "statistic "; sharing is kept.
+
+    On the host: beside the weights of 13B a GPU has no room for all covariances, and a method moves what it works on.
+    """
     loaded: dict[str, dict[str, Tensor]] = {}
     for slot, directory in inputs.items():
         if slot.startswith("statistic "):
-            tensors = load_file(directory / TENSORS, device=str(device()))
+            tensors = load_file(directory / TENSORS)
             for module, named in json.loads((directory / OWNERS).read_text()).items():
                 loaded.setdefault(module, {}).update({name: tensors[key] for name, key in named.items()})
     return loaded

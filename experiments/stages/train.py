@@ -54,12 +54,17 @@ def run(task: Task) -> dict[str, Any]:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",  # the machine's own name may lead nowhere without a network
         max_restarts=0,
-        start_method="fork",
+        start_method=start_method(),
     )
     try:
         return elastic_launch(launch, train)(task)[0]
     except ChildFailedError as failed:
         raise _cause(failed) from failed
+
+
+def start_method() -> str:
+    """CUDA does not survive a fork; without it, a fork saves each process seconds of imports."""
+    return "spawn" if torch.cuda.is_available() else "fork"
 
 
 def _check_loopback() -> None:

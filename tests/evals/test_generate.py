@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer, decoders, models
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals import generate
 from evals.benchmarks import BENCHMARKS, Judging
 from evals.code_prompts import CHAT_ANSWER, Style, code_prompt
-from evals.generate import TASKS_FOLDER, generate_completions
+from evals.generate import TASKS_FOLDER, _LoadedModel, generate_completions
 from evals.json_lines import DataFileError
 from evals.judging import judge_generations
 from evals.prompts import evaluation_prompt
@@ -105,6 +106,21 @@ def _joining_colons(decode):  # type: ignore[no-untyped-def]
         return text.replace(" :", ":") if isinstance(text, str) else [part.replace(" :", ":") for part in text]
 
     return joined
+
+
+@pytest.mark.parametrize("llamas", [True, False])
+def test_the_first_line_of_an_indented_program_keeps_its_indentation(model: LlamaForCausalLM, llamas: bool) -> None:
+    """With the decoder that transformers gives Llama's tokenizer, and with one that adds and drops nothing."""
+    pieces = ["<s>", "</s>", "1", "\u2581\u2581\u2581", "\u2581return", "\u2581", "\n", "x"]
+    inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="1"))
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    inner.decoder = decoders.Sequence([*steps, *([decoders.Strip(content=" ", left=1)] if llamas else [])])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    lm = _LoadedModel(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    assert lm.tok_decode([3, 4, 5, 7, 6]) == "    return x\n"
+    # a word that begins an answer stands as the decoder has it
+    assert lm.tok_decode([4, 5, 7]) == ("return x" if llamas else " return x")
+    assert lm.tok_decode([7, 6]) == "x\n" and lm.tok_decode(1, skip_special_tokens=False) == "</s>"
 
 
 def test_limit_takes_the_first_problems(

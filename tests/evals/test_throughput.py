@@ -51,6 +51,13 @@ def test_a_size_that_no_rank_gives_is_refused() -> None:
         share_for_size(SMALL, 10 * SMALL.parameters())
 
 
+def test_repeated_numbers_cost_a_large_matrix_no_rank() -> None:
+    # 1024 x 2048 is twice the block; of independent numbers the smallest singular value is 0.17 of the largest
+    shape = ModelShape(64, 2048, 1024, 1, 16, 16)
+    singular = torch.linalg.svdvals(random_weights_model(shape, None, torch.float32).model.layers[0].mlp.up_proj.weight)
+    assert singular[-1] > 0.15 * singular[0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_random_model_has_its_shape_size_and_dtype_and_computes(dtype: torch.dtype) -> None:
     dense = random_weights_model(SMALL, None, dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.children import StageError, git_state, run_bundle
+from experiments.children import StageError, git_state, run_bundle, start_server
 from experiments.jobs import Job
 from experiments.observer import Together
 from experiments.settings import Settings
@@ -33,6 +33,7 @@ def test_a_killed_stage_takes_with_it_what_it_had_started(tmp_path: Path, monkey
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     child = tmp_path / "child"
     job = Job(Stage("forking", 1, Settings, "forking_stage:run", ()), Settings(), paths={"child": str(child)})
+    start_server()
     with pytest.raises(StageError, match="forking was killed, most likely because memory ran out"):
         run_bundle(Store(tmp_path / "store"), [job], 1, Together())
     until = time.monotonic() + 5

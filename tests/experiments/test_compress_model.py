@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,17 @@ def refusal(call: Callable[[], Any], tmp_path: Path) -> str:
     assert message
     assert "\n" not in message
     return message
+
+
+def test_weights_that_are_no_numbers_are_one_line(
+    run: Callable[..., Compressed], dense: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    broken = tmp_path_factory.mktemp("broken") / "model"
+    shutil.copytree(dense, broken)
+    model = AutoModelForCausalLM.from_pretrained(broken)
+    model.model.layers[1].mlp.up_proj.weight.data[3, 3] = torch.nan
+    model.save_pretrained(broken)
+    assert refusal(lambda: run(model=str(broken), keep=60), tmp_path)
 
 
 def test_it_is_the_method_on_the_model(run: Callable[..., Compressed], dense: Path, tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_an_external_checkpoint_is_told_apart_by_its_owner_or_its_content(tmp_pa
     assert here == model(directory("moved", b"1")) != model(directory("changed", b"2"))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.model", "merges.txt"])
+def test_a_local_model_is_told_apart_by_its_files(tmp_path: Path, name: str) -> None:
+    def dense(parent: str, content: bytes) -> Job:
+        folder = tmp_path / parent / "Llama-2-7b-hf"
+        folder.mkdir(parents=True)
+        for file in ("config.json", "model.safetensors", name):
+            (folder / file).write_bytes(b"{}")
+        (folder / name).write_bytes(content)
+        plan = plan_table(load_table("table6"), load_preset("paper"), Selection(model_dir=folder.parent))
+        return next(job for job in plan.jobs if job.stage.name == "base")
+
+    one, same, other = dense("a", b"1"), dense("b", b"1"), dense("c", b"2")
+    assert one.id == same.id != other.id
+
+
 def test_jobs_survive_the_schedule_file() -> None:
     restored: dict[str, Job] = {}
     for job in planned(seeds=2, eta=0.75).jobs:

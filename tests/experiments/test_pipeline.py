@@ -180,6 +180,9 @@ def test_an_external_checkpoint_is_a_row_of_its_own(copy: Path) -> None:
     assert mine["parameters"] == ours["parameters"]
     assert mine["ppl_before_sft"] == pytest.approx(ours["ppl_before_sft"], rel=1e-5)
 
+    renamed = run(copy, "--external", f"theirs={checkpoint}")
+    assert renamed.returncode == 0 and " theirs " in renamed.stdout and " mine " not in renamed.stdout
+
     result = run(copy, *external, target="table14")
     assert result.returncode == 0, result.stderr
     points = json.loads((copy / "results" / "table14.json").read_text())["points"]

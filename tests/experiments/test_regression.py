@@ -138,7 +138,7 @@ def test_a_missing_method_fails_and_a_missing_reference_is_one_line(
         (["check", "--methods", "impct"], "unknown method of the reference 'impct': did you mean 'impact'?"),
         (["check", "--results", str(blessed / "absent")], "no accuracy table in"),
         (["check", "--each-seed"], "have no seed beyond the reference's"),
-        (["table6", "check"], "check comes first and takes tables"),
+        (["table6", "check"], "check comes first, by itself: ./reproduce.sh check ..."),
         (["bless", "--results", str(blessed / "absent")], "no accuracy table in"),
     ):
         capsys.readouterr()

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from experiments.children import StageError, run_bundle
+from experiments.children import StageError, run_bundle, start_server
 from experiments.errors import UserError
 from experiments.garbage import collect
 from experiments.jobs import Job
@@ -70,6 +70,7 @@ def training(processes: int = 1, **changes: Any) -> Training:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    start_server()
     return Store(tmp_path_factory.mktemp("resume"))
 
 
@@ -302,6 +303,21 @@ def test_so_it_does_in_several_processes(store: Store, inputs: dict[str, Job]) -
     with pytest.raises(StageError, match=r"finetune: the .* is (nan|inf) at step \d: lower"):
         run_bundle(store, [job], 1, Told(), EVERY_STEP)
     assert not store.scratch(job).exists()
+
+
+def test_spawned_processes_train_as_forked_ones_do(
+    store: Store, inputs: dict[str, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on GPUs, where a fork is not possible."""
+    job = finetune(inputs, processes=2, max_steps=2)
+    run_bundle(store, [job], 2, Told())
+    monkeypatch.setattr(train, "start_method", lambda: "spawn")
+    out = tmp_path / "out"
+    out.mkdir()
+    upstream = {slot: store.directory(job) for slot, job in job.inputs.items()}
+    job.stage.run(Task([job.config], upstream, {}, [out], 2, print, print, print, store.scratch(job), 0))
+    spawned, forked = content(out), content(store.directory(job))
+    assert spawned.items() <= forked.items() and "model.safetensors" in spawned
 
 
 def test_a_gradient_that_is_no_number_is_found_before_it_reaches_the_weights(

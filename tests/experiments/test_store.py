@@ -28,7 +28,10 @@ def job() -> Job:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    store = Store(tmp_path / "store")
+    with store.locked():  # as the first run does before anything else
+        pass
+    return store
 
 
 def write(store: Store, job: Job, content: bytes = b"0123456789") -> Path:
@@ -135,6 +138,15 @@ with Store(Path({str(store.root)!r})).locked():
         process.wait()
     with store.locked():
         pass
+
+
+def test_a_directory_that_holds_something_else_is_no_store(tmp_path: Path) -> None:
+    own = tmp_path / "project" / ".my.backup" / "thesis.tex"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    with pytest.raises(UserError, match="is no store, and holds project: give --store DIR"), Store(tmp_path).locked():
+        raise AssertionError("locked")
+    assert own.exists() and not (tmp_path / "lock").exists()
 
 
 def test_taking_the_lock_sweeps_what_a_killed_run_left(store: Store, job: Job) -> None:

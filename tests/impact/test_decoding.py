@@ -1,5 +1,6 @@
 """The fused modules and the static decoder compute what the model computes, and hold each weight once."""
 
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -233,6 +234,19 @@ def test_other_models_are_refused() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="'dynamic' change with the length"):
         StaticDecoder(Qwen2ForCausalLM(config), 1, 9)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch.compile needs on a CPU")
+def test_a_step_is_compiled_however_many_decoders_came_before(build_model: Callable[..., Any]) -> None:
+    ids = prompts()
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for fused in (False, True):
+            model: Any = factorise(build_model("gqa"), MIXED).float()
+            expected = plain_greedy(model, ids, 6)
+            if fused:
+                fuse_for_decoding(model)
+            assert torch.equal(StaticDecoder(model, 3, 13, "compile").generate(ids, 6), expected)
 
 
 @torch.no_grad()

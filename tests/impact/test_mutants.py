@@ -76,12 +76,7 @@ MUTANTS = [
     Mutant("bias without its mean", "impact/reconstruction.py", '"bias": mu,', '"bias": torch.zeros_like(mu),'),
     Mutant("dense bias kept", "impact/reconstruction.py", '"bias": mu,', '"bias": b,'),
     Mutant("bias without its projection", "impact/factorisation.py", 'bias + up @ tensors["offset"][:kept]', "bias"),
-    Mutant(
-        "a on one side only",
-        "impact/reconstruction.py",
-        "moments.covariance.double() * a",
-        "moments.covariance.double()",
-    ),
+    Mutant("a on one side only", "impact/reconstruction.py", "C = a[:, None] * covariance * a", "C = covariance * a"),
     Mutant("a missing on the input side", "impact/reconstruction.py", "A, Sigma = a[:, None] * W,", "A, Sigma = W,"),
     Mutant(
         "Cholesky of any weights", "impact/reconstruction.py", "failed or diagonal.min()", "False and diagonal.min()"

@@ -122,19 +122,23 @@ def test_both_models_are_judged_where_both_are_measured(quantized_cells: MakeCel
     assert verdicts(worse, 1)[key].verdict == "holds"
 
 
-@pytest.mark.parametrize(("lost", "outcome"), [(0.0, "holds"), (15.0, "does not hold")])
-def test_combining_against_low_rank_alone(quantized_cells: MakeCells, lost: float, outcome: str) -> None:
-    found = verdicts(quantized_cells(lost={"impact": lost}))["combined_beats_either", None]
+@pytest.mark.parametrize(
+    ("lost", "four_bit", "outcome"),
+    [(0.0, 0.0, "holds"), (15.0, 0.0, "does not hold"), (0.0, 30.0, "cannot be told apart")],
+)
+def test_combining_against_either_alone(quantized_cells: MakeCells, lost: float, four_bit: float, outcome: str) -> None:
+    cells = [*quantized_cells(lost={"impact": lost}), *quantized_cells(3, shift={("quantized", 1): four_bit})]
+    found = verdicts(cells)["combined_beats_either", None]
     assert found.verdict == outcome
     # 1.67 and 2.40 GB lie above twice the smallest model's 0.75 B, and none above four times that
     assert "of 4 comparisons" in found.explanation
     assert "At 4 bytes a parameter no unquantized model" in found.explanation
-    assert set(found.figures) == {"smallest_difference_at_2_bytes_points"}
+    assert set(found.figures) == {"smallest_difference_at_2_bytes_points", "smallest_difference_to_4_bit_points"}
 
 
 def test_what_is_combined_is_compared_at_the_same_bytes(quantized_cells: MakeCells) -> None:
     """By hand on GSM8K: 59.5 % at 2.40 GB; at 2 bytes 1.19 B are 2.38 GB with 56.8 %, 1.67 B are 3.34 with 57.7 %."""
-    cells = quantized_cells(n=1000, lost={"impact": 0.0})
+    cells = [*quantized_cells(n=1000, lost={"impact": 0.0}), *quantized_cells(3, n=1000)]
     found = judge_quantization(cells, 1, ["gsm8k"], resamples=100)
     (combined,) = [v for v in found if v.id == "combined_beats_either"]
     between = 56.8 + (2.40 - 2.38) / (3.34 - 2.38) * (57.7 - 56.8)
@@ -147,7 +151,7 @@ def test_two_widths_that_differ_settle_nothing(quantized_cells: MakeCells) -> No
         c.model_copy(update={"parameters": 10_000, "nominal_bytes": 10_000})
         if (c.method, c.row) == ("impact", 4)
         else c
-        for c in quantized_cells(shift={("impact", 4): -60.0}, lost={"impact": 10.0})
+        for c in (*quantized_cells(shift={("impact", 4): -60.0}, lost={"impact": 10.0}), *quantized_cells(3))
     ]
     found = verdicts(cells)["combined_beats_either", None]
     at = {width: found.figures[f"smallest_difference_at_{width}_bytes_points"] for width in (2, 4)}
@@ -164,13 +168,11 @@ def test_without_unquantized_models_nothing_is_said_of_what_quantization_takes(q
     assert found["8_bit_at_1.19_gb", None].verdict == "holds"
 
 
-def test_without_table_3_only_what_needs_it_is_not_measured(quantized_cells: MakeCells) -> None:
-    found = verdicts(quantized_cells(lost={"impact": 0.0}))
-    for (name, _), verdict in found.items():
-        assert (verdict.verdict == "not measured") == (name != "combined_beats_either")
-        if verdict.verdict == "not measured":
-            assert "qlora" in verdict.explanation or "quantized" in verdict.explanation
-            assert not verdict.figures
+def test_without_table_3_nothing_is_measured(quantized_cells: MakeCells) -> None:
+    for verdict in verdicts(quantized_cells(lost={"impact": 0.0})).values():
+        assert verdict.verdict == "not measured"
+        assert "qlora" in verdict.explanation or "quantized" in verdict.explanation
+        assert not verdict.figures
 
 
 @pytest.mark.parametrize("lost", [("impact", 2), ("afm", 3), ("flap", 1)])
