@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rich.console import Console
 
-from experiments.errors import CheckError, UserError
+from experiments.errors import CheckError, NotInTableError, UserError
+from experiments.options import ACCURACY, QUANTIZED, ROOT, derived_targets, parse, targets
 from experiments.settings import Preset, choose, known, load_preset, load_quantized_table, load_table
 from results.atomic import filling
 
@@ -42,7 +43,6 @@ class Finished(NamedTuple):
     published: Callable[[list[Path]], None]
 
 
-ROOT = Path(__file__).resolve().parent.parent
 # Piped into a file there is no terminal to fit the tables to.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
@@ -50,9 +50,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 after one line that says what is wrong, or 1 if a check failed."""
     try:
-        options = _parser().parse_args(arguments)
-        _check(options)
-        _run(options)
+        _run(parse(arguments))
     except UserError as error:
         return _fail(str(error))
     except CheckError as failed:
@@ -68,130 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def targets() -> dict[str, str]:
-    """Every table and figure -> the table whose measurements it needs."""
-    found = {**{name: name for name in MEASUREMENTS}, "figure8": "table14"}
-    for name in known("quantized_tables"):
-        if figure := load_quantized_table(name).figure:
-            found[f"figure{figure}"] = name
-    for name in known("tables"):
-        found[name] = name
-        found |= dict.fromkeys(load_table(name).figures, name)
-    return found | derived_targets()
-
-
-def derived_targets() -> dict[str, str]:
-    """Every table that is computed from another -> that other."""
-    return {f"table{load_table(name).derived}": name for name in known("tables")}
-
-
 def _fail(line: str, code: int = 2) -> int:
     print(f"reproduce.sh: {line}", file=sys.stderr)
     return code
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with its errors as one line."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message} (./reproduce.sh --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="./reproduce.sh",
-        description="Measures the tables and figures of the IMPACT paper, beside the printed numbers.",
-        epilog="Targets: " + ", ".join(targets()) + ", all. Commands: list, why [TABLE] CELL, claims, report, gc, "
-        "score gsm8k|math|humaneval|mbpp GENERATIONS.jsonl --data FILE, "
-        "compress MODEL OUT --keep PERCENT --calibration FILE, bless [TABLE ...], check [TABLE ...], "
-        "wandb-workspace, test.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("targets", nargs="+", metavar="TARGET", help="a table or figure, 'all', or a command")
-    add("--preset", default="tiny", help="size of the experiment: " + ", ".join(known("presets")) + " (default: tiny)")
-    add("--methods", type=_names, help="only these methods, comma-separated")
-    add("--models", type=_names, help="table3: only these models, 7b or 13b")
-    add("--rows", type=_numbers, help="only these rows of the table, comma-separated")
-    add("--seeds", type=int, default=1, help="repeat the second SFT with this many seeds (default: 1)")
-    add("--from", dest="source", choices=("runs", "paper"), default="runs", help="table10-13: from the printed numbers")
-    add("--data", type=Path, help="score: the benchmark's data file, in its published format")
-    add("--method", default="impact", help="compress: the method (default: impact)")
-    add("--keep", type=float, metavar="PERCENT", help="compress: k of the rank rule in percent")
-    add(
-        "--target-size", type=float, metavar="SIZE", help="compress: instead of --keep, at most so many parameters or B"
-    )
-    add("--calibration", type=Path, metavar="FILE", help="compress: JSON lines with query and response")
-    add(
-        "--dense-if-larger", action="store_true", help="compress: leave a layer dense where its factors would be larger"
-    )
-    add("--unsafe-local-execution", action="store_true", help="run generated programs without isolation")
-    add("--external", action="append", default=[], metavar="NAME=PATH", help="a checkpoint as a row of its own")
-    add("--random-weights", action="store_true", help="table14: random weights in the preset's shape, at printed sizes")
-    add("--batch-size", type=int, help="table14: rows that are decoded at a time")
-    add("--prompt-tokens", type=int, help="table14: tokens of a prompt")
-    add("--new-tokens", type=int, help="table14: tokens to generate")
-    add("--routes", type=_names, help="table14: 'growing', 'static fused', 'vllm native', ..., comma-separated")
-    add("--eta", type=float, help="IMPACT's eta instead of the table's .25")
-    add("--data-dir", type=Path, help="local files of the published data: gsm8k/train.jsonl, gsm8k/test.jsonl, ...")
-    add("--model-dir", type=Path, help="local copies of the hub's models, by their names")
-    add("--store", type=Path, default=ROOT / "runs", help="where outputs of stages are kept (default: runs)")
-    add("--results", type=Path, help="where tables and figures go (default: results/<preset>)")
-    add(
-        "--checkpoint-minutes",
-        type=float,
-        default=10,
-        metavar="MINUTES",
-        help="how often a training that takes longer keeps what it would go on from if it were killed; 0: never "
-        "(default: 10)",
-    )
-    add("--cores", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores to use (default: all)")
-    add("--cluster", metavar="NAME", help="run jobs on a cluster, through this executor plugin of Snakemake: slurm")
-    add("--profile", type=Path, metavar="FILE", help="the cluster's partition, limits, ... (docs/cluster.md)")
-    add("--wandb", action="store_true", help="mirror jobs and tables to W&B; without a key, offline (docs/wandb.md)")
-    add("--each-seed", action="store_true", help="check: every further seed as an unchanged run of its own")
-    add("--dry-run", action="store_true", help="say what would run, and run nothing")
-    return parser
-
-
-OPTIONS_OF = {
-    "compress": ("method", "keep", "target_size", "calibration", "dense_if_larger"),
-    "score": ("data",),
-}
-"""Options that one command alone has."""
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(dict.fromkeys(int(number) for number in _names(text)))
-    except ValueError:
-        raise UserError(f"--rows takes row numbers such as 1,3, not '{text}'") from None
-
-
-def _check(options: argparse.Namespace) -> None:
-    first = options.targets[0]
-    for command, names in OPTIONS_OF.items():
-        given = [name for name in names if getattr(options, name) != _parser().get_default(name)]
-        if given and first != command:
-            raise UserError(f"--{given[0].replace('_', '-')} is an option of {command}, not of {first}")
-    if first == "compress" and options.methods:
-        raise UserError("compress takes one method: --method NAME")
-    if options.seeds < 1 or options.cores < 1:
-        raise UserError("--seeds and --cores take a number of at least 1")
-    if any(value is not None and value < 1 for value in (options.batch_size, options.prompt_tokens)):
-        raise UserError("--batch-size and --prompt-tokens take a number of at least 1")
-    if options.new_tokens is not None and options.new_tokens < 2:
-        raise UserError("--new-tokens takes a number of at least 2: the first comes from the prompt")
-    if not options.checkpoint_minutes >= 0:
-        raise UserError("--checkpoint-minutes takes a number of at least 0")
-    if options.profile is not None and options.cluster is None:
-        raise UserError("--profile describes a cluster: give --cluster NAME too, such as slurm")
-    if options.eta is not None and not 0 <= options.eta <= 1:
-        raise UserError(f"--eta must lie in [0, 1], got {options.eta:g}")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -214,28 +91,41 @@ def _run(options: argparse.Namespace) -> None:
         if not 1 <= len(rest) <= 2:
             raise UserError("why takes a cell, such as impact:3 or dense:0, after its table if that is not table6")
         return _why(options, rest[-1], rest[0] if len(rest) == 2 else "table6")
-    all_targets = targets()
-    commands = ["all", "list", "why", "claims", "report", "gc", "score", "compress", "bless", "check", "test"]
-    commands += ["wandb-workspace"]
-    chosen = [choose(name, [*all_targets, *commands], "target") for name in options.targets]
-    for name in chosen:
-        if name not in (*all_targets, "all", "claims", "report"):
-            raise UserError(f"{name} comes first, by itself: ./reproduce.sh {name} ...")
+    _make(options)
+
+
+def _make(options: argparse.Namespace) -> None:
+    """Tables and figures, all of them planned before the first one is measured."""
+    chosen, table_of = [*options.targets], targets()
     if "all" in chosen:
-        chosen = [*known("tables"), *derived_targets(), *MEASUREMENTS, "claims", *chosen]
+        chosen = [*ACCURACY, *derived_targets(), *MEASUREMENTS, "claims", *chosen]
     if options.source == "paper":
         return _from_paper(options, chosen)
-    for table in dict.fromkeys(all_targets[name] for name in chosen if name in all_targets):
-        if table in MEASUREMENTS:
-            _measure(options, table, MEASUREMENTS[table](options))
-        else:
-            _reproduce(options, table, [name for name in chosen if all_targets.get(name) == table])
+    planned = list[Callable[[], None]]()
+    for table in dict.fromkeys(table_of[name] for name in chosen if name in table_of):
+        try:
+            if table in MEASUREMENTS:
+                planned.append(partial(_measure, options, table, MEASUREMENTS[table](options)))
+            else:
+                wanted = [name for name in chosen if table_of.get(name) == table]
+                planned.append(partial(_reproduce, options, table, *_wanted(options, table, wanted)))
+        except NotInTableError as reason:
+            # accuracy tables come first: what not even they have is no part of a table, but a mistake
+            if "all" not in options.targets or not planned:
+                raise
+            _leave_out(reason)
+    for make in planned:
+        make()
     if options.dry_run:
         return
     if "claims" in chosen:
         _claims(options)
     if "report" in chosen:
         _report(options)
+
+
+def _leave_out(reason: NotInTableError) -> None:
+    console.print(f"left out of all: {reason}", markup=False, soft_wrap=True)
 
 
 def _list() -> None:
@@ -317,9 +207,26 @@ def _report(options: argparse.Namespace) -> None:
     console.print(f"written to {folder / PAGE}: {names}; {len(page.missing)} not run", markup=False)
 
 
-def _reproduce(options: argparse.Namespace, name: str, wanted: Sequence[str]) -> None:
+def _wanted(options: argparse.Namespace, name: str, wanted: Sequence[str]) -> "tuple[Plan, Sequence[str]]":
+    """The plan of an accuracy table, and what is wanted of it and follows from it.
+
+    Raises NotInTableError if the table of size reductions is wanted and its methods are not; of `all`, it is left out.
+    """
+    from results.evidence import BASELINES, METHOD
+
+    plan, derived = _planned(options, name), f"table{load_table(name).derived}"
+    measured = {cell.method for cell in plan.cells}
+    if derived in wanted and not (METHOD in measured and measured & {*BASELINES}):
+        lacking = NotInTableError(f"{derived} compares IMPACT with a baseline: --methods {METHOD} and another one")
+        if "all" not in options.targets or derived in options.targets:
+            raise lacking
+        _leave_out(lacking)
+        wanted = [target for target in wanted if target != derived]
+    return plan, wanted
+
+
+def _reproduce(options: argparse.Namespace, name: str, plan: "Plan", wanted: Sequence[str]) -> None:
     """Measures an accuracy table's cells where they are missing, and shows what is wanted of it and follows from it."""
-    plan = _planned(options, name)
     with _measured(options, name, plan.jobs, lambda missing: _estimate(plan, missing, options)) as run:
         if run is None:
             return
@@ -359,19 +266,33 @@ def _quantization(name: str) -> Callable[[argparse.Namespace], "Measurement"]:
 
         table = load_quantized_table(name)
         drawn = bool({"all", f"figure{table.figure}"} & {*options.targets})
-        selection = _selection(options)
-        if table.four_bit and name not in options.targets:  # --methods speaks of other tables' methods
-            selection = replace(selection, methods=None)
-        return plan_quantization(table, load_preset(options.preset), selection, drawn)
+        return plan_quantization(table, load_preset(options.preset), _of_methods(options, name), drawn)
 
     return planned
+
+
+def _of_methods(options: argparse.Namespace, name: str) -> "Selection":
+    """The selection for a table that has not all methods, or other ones: what `all` is asked for is for most tables.
+
+    Raises NotInTableError if the table has none of the methods.
+    """
+    selection, table = _selection(options), load_quantized_table("table1" if name == "gauge" else name)
+    if selection.methods is None or "all" not in options.targets or name in options.targets:
+        return selection
+    if table.four_bit:  # its methods are no accuracy table's
+        return replace(selection, methods=None)
+    there = [*table.grids, *table.rows]
+    methods = tuple(method for method in selection.methods if method in there)
+    if not methods:
+        raise NotInTableError(f"{name} has no such methods: it has {', '.join(there)}")
+    return replace(selection, methods=methods)
 
 
 def _gauge(options: argparse.Namespace) -> "Measurement":
     """Table 1's IMPACT models by scheme and gauge."""
     from experiments.gauge import plan_gauge
 
-    return plan_gauge(load_preset(options.preset), _selection(options))
+    return plan_gauge(load_preset(options.preset), _of_methods(options, "gauge"))
 
 
 def _profiling_cost(options: argparse.Namespace) -> "Measurement":
@@ -557,7 +478,7 @@ def _collect_garbage(options: argparse.Namespace) -> None:
 
 
 MEASUREMENTS: dict[str, Callable[[argparse.Namespace], "Measurement"]] = {
-    **{name: _quantization(name) for name in known("quantized_tables")},
+    **{name: _quantization(name) for name in QUANTIZED},
     "gauge": _gauge,
     "table5": _profiling_cost,
     "table14": _speed,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from baselines.registry import METHODS, build_method
 from evals.benchmarks import BENCHMARKS
-from experiments.errors import UserError
+from experiments.errors import NotInTableError, UserError
 from experiments.external import HUB, checkpoint_hash
 from experiments.jobs import Job, with_inputs
 from experiments.settings import ExternalModel, Grid, HubModel, Preset, PublishedData, Table, choose
@@ -108,7 +108,9 @@ class Planner:
         self.table, self.preset, self.selection = table, preset, selection
         self.attention = preset.hardware.attention
         if table.model not in preset.models:
-            raise UserError(f"the preset {preset.name} has no model '{table.model}', which table {table.number} needs")
+            raise NotInTableError(
+                f"the preset {preset.name} has no model '{table.model}', which table {table.number} needs"
+            )
         self.data = self._data()
         self.dense = self._dense()
 
@@ -124,9 +126,13 @@ class Planner:
     def _data(self) -> Job:
         domain, benchmarks, paths = self.table.domain, self.table.benchmarks, {}
         if domain not in self.preset.data:
-            raise UserError(f"the preset {self.preset.name} has no data for {domain}")
+            raise NotInTableError(
+                f"the preset {self.preset.name} has no data for {domain}, which table {self.table.number} needs"
+            )
         data = self.preset.data[domain]
         files: dict[str, str] = {}
+        if self.selection.data_dir is not None and not isinstance(data, PublishedData):
+            raise UserError(f"the preset {self.preset.name} generates its problems and reads nothing in a --data-dir")
         if isinstance(data, PublishedData):
             directory = self.selection.data_dir
             if directory is not None and not directory.is_dir():
@@ -139,6 +145,8 @@ class Planner:
 
     def _dense(self) -> Job:
         source, paths = self.preset.models[self.table.model], {}
+        if self.selection.model_dir is not None and not isinstance(source, HubModel):
+            raise UserError(f"the preset {self.preset.name} makes its model and reads nothing in a --model-dir")
         if isinstance(source, HubModel) and self.selection.model_dir is not None:
             paths["model_dir"] = str(self.selection.model_dir.resolve())
             local = source.directory(self.selection.model_dir.resolve())
@@ -176,7 +184,9 @@ class Planner:
         for row in rows:
             if row not in grid.values:
                 rows_there = ", ".join(str(there) for there in grid.values)
-                raise UserError(f"{method} has no row {row} in table {self.table.number}: its rows are {rows_there}")
+                raise NotInTableError(
+                    f"{method} has no row {row} in table {self.table.number}: its rows are {rows_there}"
+                )
         shared = self._prepared(method, grid)
         cells = []
         for row in rows:

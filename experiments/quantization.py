@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.errors import UserError
+from experiments.errors import NotInTableError
 from experiments.jobs import Job, with_inputs
 from experiments.plan import PlannedCell, Planner, Selection
 from experiments.settings import Preset, QuantizedTable, Table, choose, load_quantized_table, load_table
@@ -104,9 +104,10 @@ class QuantizationPlan:
 def plan_quantization(
     declared: QuantizedTable, preset: Preset, selection: Selection, drawn: bool = False
 ) -> QuantizationPlan:
-    """Declares every job of a quantized table. Raises UserError for an unknown model, method or row."""
-    if selection.externals:
-        raise UserError(f"--external has no row in table {declared.number}, which quantizes models of the pipeline")
+    """Declares every job of a quantized table, which has no row for an external checkpoint.
+
+    Raises UserError for an unknown model, method or row.
+    """
     tables = {table.model: table for table in map(load_table, declared.tables)}
     for model in selection.models or ():
         choose(model, tables, f"model of table {declared.number}")
@@ -166,7 +167,7 @@ def _eight_bit(
         for row in asked:
             if row not in rows:
                 there = ", ".join(map(str, rows))
-                raise UserError(f"{method} has no row {row} in table {declared.number}: its rows are {there}")
+                raise NotInTableError(f"{method} has no row {row} in table {declared.number}: its rows are {there}")
         cells = planner.method_cells(method, [rows[row] for row in asked])
         numbers = {there: here for here, there in rows.items()}
         for cell in cells:

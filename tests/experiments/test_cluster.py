@@ -11,10 +11,11 @@ import pytest
 
 from experiments.attempts import Attempts, said
 from experiments.cluster import Cluster, ClusterProfile, StageRequest
-from experiments.command_line import MEASUREMENTS, _parser, _planned, main
+from experiments.command_line import MEASUREMENTS, _planned, main
 from experiments.errors import UserError
 from experiments.events import EventFile, Follower
 from experiments.jobs import Job, bundles
+from experiments.options import parse
 from experiments.schedule import _name, _write_schedule, load_schedule, run_scheduled
 from experiments.settings import GeneratedData, PublishedData, load_preset
 from experiments.stages.configs import DataConfig
@@ -29,7 +30,7 @@ CANCELLED = (
 
 
 def paper_jobs(table: str) -> list[Job]:
-    options = _parser().parse_args([table, "--preset", "paper"])
+    options = parse([table, "--preset", "paper"])
     plan = MEASUREMENTS[table](options) if table in MEASUREMENTS else _planned(options, table)
     return plan.jobs
 
@@ -131,7 +132,7 @@ def test_fewer_gpus_than_processes_are_refused() -> None:
 
 
 def test_a_preset_without_gpus_asks_for_none() -> None:
-    options = _parser().parse_args(["table6", "--preset", "smoke"])
+    options = parse(["table6", "--preset", "smoke"])
     cluster = Cluster("slurm", ClusterProfile(), load_preset("smoke").hardware.gpus)
     assert all(cluster.request(bundle).gpus == 0 for bundle in bundles(_planned(options, "table6").jobs))
 

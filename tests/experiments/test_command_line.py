@@ -43,6 +43,19 @@ def reproduce(*arguments: str, timeout: float = 300) -> subprocess.CompletedProc
         (["table6", "--external", "mine"], "--external takes NAME=PATH, a directory or a name on the hub, not 'mine'"),
         (["table6", "--external", "mine=/no/such"], "--external: there is no /no/such"),
         (["table6", "--external", "impact=a/b"], "--external impact=...: 'impact' is a row of its own already"),
+        (["table6", "--data-dir", "/"], "the preset tiny generates its problems and reads nothing in a --data-dir"),
+        (["table6", "--model-dir", "/"], "the preset tiny makes its model and reads nothing in a --model-dir"),
+        (["table1", "--external", "a=b/c"], "--external is an option of table6,"),
+        (["table5", "--methods", "svd"], "--methods is an option of table6,"),
+        (["gauge", "--seeds", "2"], "--seeds is an option of table6,"),
+        (["table6", "--routes", "growing"], "--routes is an option of table14, not of table6"),
+        (["table14", "--random-weights", "--eta", "0"], "--eta has no meaning for --random-weights"),
+        (["table10", "--from", "paper", "--dry-run"], "--dry-run is an option of table6,"),
+        (["bless", "--dry-run"], "--dry-run is an option of table6,"),
+        (["claims", "--rows", "1"], "--rows is an option of table6,"),
+        (["table10", "--methods", "svd"], "table10 compares IMPACT with a baseline: --methods impact and another one"),
+        (["all", "--methods", "impct"], "unknown method 'impct': did you mean 'impact'?"),
+        (["all", "--rows", "9"], "svd has no row 9 in table 6"),
         (["table6", "--method", "afm"], "--method is an option of compress, not of table6"),
         (["table6", "--data", "x"], "--data is an option of score, not of table6"),
         (["compress", "a", "b", "--methods", "afm"], "compress takes one method: --method NAME"),
@@ -119,6 +132,18 @@ def test_a_dry_run_of_everything_writes_nothing(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "quantize flap row 3 llm.int8" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_all_leaves_out_what_the_selection_has_no_part_of_and_says_so_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--store", str(tmp_path / "store"), "--preset", "smoke", "--dry-run"]
+    assert main(["all", "--methods", "svd", "--rows", "3", *places]) == 0
+    said = capsys.readouterr().out.splitlines()
+    left_out = [line for line in said if line.startswith("left out of all: ")]
+    assert said[: len(left_out)] == left_out
+    assert [line.split()[4] for line in left_out] == [f"table{n}" for n in (10, 11, 12, 13, 1, 2)] + ["gauge"]
+    assert any("nf4" in line for line in said) and not any("impact row" in line for line in said[len(left_out) :])
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:

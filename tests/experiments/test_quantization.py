@@ -63,7 +63,6 @@ def test_table_3_holds_both_models_and_figure_6_only_its_own() -> None:
         (Selection(methods=("flop",)), "did you mean 'flap'"),
         (Selection(models=("70b",)), "unknown model of table 1 '70b'"),
         (Selection(rows=(5,)), "has no row 5 in table 1"),
-        (Selection(externals={"mine": "/nowhere"}), "--external has no row in table 1"),
     ),
 )
 def test_what_is_not_in_the_table_is_refused(selection: Selection, message: str) -> None:

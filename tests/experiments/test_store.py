@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.command_line import _measured, _parser
+from experiments.command_line import _measured
 from experiments.errors import UserError
 from experiments.garbage import collect
 from experiments.jobs import Job
+from experiments.options import parse
 from experiments.settings import GeneratedData
 from experiments.stages.configs import DataConfig
 from experiments.stages.registry import DATA
@@ -115,7 +116,7 @@ def test_what_another_run_finished_meanwhile_is_not_thrown_away(
 ) -> None:
     """It was missing when this run was planned, and is there once this run has the store."""
     monkeypatch.setattr(Store, "_sweep", lambda self: write(self, job))
-    options = _parser().parse_args(["table6", "--store", str(store.root)])
+    options = parse(["table6", "--store", str(store.root)])
     with _measured(options, "table6", [job], print) as run:
         assert run is not None and run.store.finished(job)
     assert not (store.root / "damaged").exists()

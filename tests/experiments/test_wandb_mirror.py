@@ -446,7 +446,7 @@ def test_published_tables_stay_what_they_are() -> None:
 
 def test_the_workspace_shows_tables_first() -> None:
     from evals.benchmarks import BENCHMARKS
-    from experiments.command_line import targets
+    from experiments.options import targets
     from experiments.wandb_workspace import build_workspace
 
     view = build_workspace("somebody", "a-project", [*targets()], [*known("tables")], [*BENCHMARKS])
