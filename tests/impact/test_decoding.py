@@ -159,15 +159,15 @@ def test_every_weight_is_held_once_fused_and_separated(compressed: Any) -> None:
 
 @torch.no_grad()
 def test_a_change_of_dtype_or_value_after_fusing_reaches_the_one_copy(compressed: Any) -> None:
-    fuse_for_decoding(compressed)
-    compressed.float()
+    fuse_for_decoding(compressed.float())
+    compressed.double()
     copied = deepcopy(compressed)
     for parameter in copied.parameters():
         parameter.mul_(1.25)
     expected = copied(input_ids=prompts()).logits
     separate_after_decoding(copied)
-    assert {p.dtype for p in copied.parameters()} == {torch.float32}
-    torch.testing.assert_close(copied(input_ids=prompts()).logits, expected, rtol=1e-5, atol=1e-5)
+    assert {p.dtype for p in copied.parameters()} == {torch.float64}
+    torch.testing.assert_close(copied(input_ids=prompts()).logits, expected, rtol=1e-12, atol=1e-12)
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 )
 def test_lora_trains_saves_and_merges(targets: Any, adapted: set[str], saved: Path, tmp_path: Path) -> None:
     ids = torch.randint(0, 61, (4, 12), generator=torch.Generator().manual_seed(1))
-    base = AutoModelForCausalLM.from_pretrained(saved)
+    base = AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float64)
     before = base(input_ids=ids).logits.detach()
     frozen = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM"))
@@ -88,10 +88,12 @@ def test_lora_trains_saves_and_merges(targets: Any, adapted: set[str], saved: Pa
     after = model(input_ids=ids).logits.detach()
     assert not torch.allclose(after, before, atol=1e-3)
     model.save_pretrained(tmp_path / "adapter")
-    again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(saved), tmp_path / "adapter").eval()
+    again = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(saved, dtype=torch.float64), tmp_path / "adapter"
+    ).eval()
     assert torch.equal(again(input_ids=ids).logits, after)
 
     merged = model.merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
-    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    torch.testing.assert_close(reloaded(input_ids=ids).logits, after, atol=1e-5, rtol=1e-4)
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float64)
+    torch.testing.assert_close(reloaded(input_ids=ids).logits, after, atol=1e-10, rtol=1e-10)

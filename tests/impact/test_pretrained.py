@@ -219,7 +219,11 @@ def stranger(program: str, *arguments: str, folder: Path) -> subprocess.Complete
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
     )
-    environment = os.environ | {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     return subprocess.run(
         [sys.executable, "-I", "-c", hidden + program, *arguments],
         cwd=folder,
