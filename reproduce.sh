@@ -24,6 +24,12 @@ install() {
     shift 2
     wanted=$(cat "$lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
     [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && return
+    mkdir -p "$venv" || fail "can't make a virtual environment in $venv"
+    if command -v flock >/dev/null; then # two first calls at once
+        exec 9>"$venv/lock"
+        flock 9
+        [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && { exec 9>&-; return; }
+    fi
     echo "setting up $venv (once; one to three minutes)" >&2
     if [ ! -x "$venv/bin/python" ]; then
         python=$(find_python) || exit 2
@@ -41,6 +47,7 @@ install() {
             "$venv/bin/uv" pip install --python "$venv/bin/python" --no-deps --editable "$here"
     ) >"$log" 2>&1 || { tail -n 5 "$log" >&2; fail "the installation failed; all of its output is in $log"; }
     echo "$wanted" >"$venv/installed"
+    exec 9>&-
 }
 
 # vLLM has an environment of its own: it pins versions that the harness has newer.

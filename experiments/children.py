@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,14 @@ def start_server(preloaded: list[str] = PRELOADED) -> None:
     preloaded: PRELOADED_WITH_GPUS where there are any, PRELOADED_ALONE for one bundle.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
-    forkserver.ensure_running()
+    # The server inherits the mask: Ctrl-C is the caller's to answer, and not in the midst of an import. The tracker
+    # comes first, for starting it takes the mask away.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_bundle(
@@ -140,6 +147,7 @@ def _child(order: _Order, connection: Connection) -> None:
     """In the child: runs the stage, writes outputs and provenance, and reports."""
     # A group of its own: what the stage starts ends with it, and Ctrl-C is the caller's to answer.
     os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ[VISIBLE] = ",".join(order.gpus)
     threading.Thread(target=_die_with_parent, args=(connection,), daemon=True).start()
     store = Store(order.store)

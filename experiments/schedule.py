@@ -104,6 +104,10 @@ def execute(
         store.stamp(job).unlink(missing_ok=True)
     if not missing:
         return
+    if {"{", "}"} & {*str(store.root)}:
+        raise UserError(
+            f"--store {store.root}: braces in its path are wildcards to Snakemake; choose another directory"
+        )
     # jobs that a killed call has left on a cluster look for their schedule, and stop
     shutil.rmtree(store.root / RUNS, ignore_errors=True)
     path = _write_schedule(missing, store, cores, gpus, checkpoint_minutes, cluster)

@@ -113,7 +113,7 @@ def _range(points: pd.DataFrame, column: str) -> list[pd.Series] | None:
 
 
 def write_throughput(measured: pd.DataFrame, provenance: Mapping[str, str], out: Path) -> list[Path]:
-    """Write Figure 8 as PNG and PDF under ``out``, one figure a route of the table.
+    """Write Figure 8 as PNG and PDF under ``out``, one figure a route of the table; those of other routes go.
 
     Returns:
         The files: ``figure8.png``, ``figure8.pdf``; with several routes ``figure8_<route>.png``, ...
@@ -124,4 +124,6 @@ def write_throughput(measured: pd.DataFrame, provenance: Mapping[str, str], out:
         figure = throughput(measured, route, provenance)
         stem = "figure8" if len(routes) == 1 else "figure8_" + "_".join(route.split())
         written += write_figure(figure, out, stem)
+    for stale in {*out.glob("figure8*.png"), *out.glob("figure8*.pdf")} - {*written}:
+        stale.unlink()
     return written

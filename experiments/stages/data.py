@@ -22,14 +22,14 @@ Splits = dict[str, list[Row]]
 def run(task: Task) -> dict[str, Any]:
     """Writes train, calibration, heldout ({query, response, source} rows) and one test file a benchmark."""
     config: DataConfig = task.config
+    notes: dict[str, str] = {}
     splits = (
         _generated(config.data, config.domain)
         if isinstance(config.data, GeneratedData)
-        else _published(config.data, config, Path(task.paths["data_dir"]) if "data_dir" in task.paths else None)
+        else _published(config.data, config, Path(task.paths["data_dir"]) if "data_dir" in task.paths else None, notes)
     )
     for name, rows in splits.items():
         write_json_lines(task.out / f"{name}.jsonl", rows)
-    notes = {}
     for name in config.benchmarks:
         if isinstance(config.data, PublishedData) and f"{name}/test" not in config.files:
             notes[name] = f"{name}: no test file was given; tested on rows held out of its training file"
@@ -61,8 +61,11 @@ def _generated(data: GeneratedData, domain: str) -> Splits:
     return generate(domain, data.seed, sizes)
 
 
-def _published(data: PublishedData, config: DataConfig, directory: Path | None) -> Splits:
-    """Shuffles each source once and cuts it: test (where there is no test file), held out, calibration, train."""
+def _published(data: PublishedData, config: DataConfig, directory: Path | None, notes: dict[str, str]) -> Splits:
+    """Shuffles each source once and cuts it: test (where there is no test file), held out, calibration, train.
+
+    Where a source has fewer rows to train on than the preset wants, ``notes`` is told.
+    """
     splits: Splits = {"train": [], "calibration": [], "heldout": []}
     for name in config.benchmarks:
         if f"{name}/test" in config.files:
@@ -80,6 +83,12 @@ def _published(data: PublishedData, config: DataConfig, directory: Path | None) 
         splits["heldout"] += sft[: data.heldout]
         splits["calibration"] += sft[data.heldout : data.heldout + share]
         rest = sft[data.heldout + share :]
+        if not rest:
+            raise UserError(
+                f"{name} has {len(sft)} training rows here, and the preset sets {data.heldout + share} of them apart"
+            )
+        if limit is not None and len(rest) < limit:
+            notes[f"{name}/train"] = f"{name}: trained on {len(rest):,} rows, of the {limit:,} that the preset wants"
         splits["train"] += rest[:limit]
     for name in ("calibration", "train"):
         random.Random(data.seed).shuffle(splits[name])

@@ -1,5 +1,7 @@
 """The process of a stage: what it started ends with it, and it says which code it ran."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,34 @@ def run(task):
         file.write(str(child))
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+INTERRUPTED = """
+import sys, time
+from experiments.children import start_server
+try:
+    start_server()
+    time.sleep(0.7)  # by then it imports
+    print("started", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_while_the_server_imports_is_the_callers_alone() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "started\n"
+        os.killpg(caller.pid, signal.SIGINT)
+        assert caller.communicate(timeout=60) == ("interrupted\n", "")
 
 
 def test_a_killed_stage_takes_with_it_what_it_had_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

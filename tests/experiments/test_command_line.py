@@ -146,6 +146,12 @@ def test_all_leaves_out_what_the_selection_has_no_part_of_and_says_so_first(
     assert any("nf4" in line for line in said) and not any("impact row" in line for line in said[len(left_out) :])
 
 
+def test_a_store_that_snakemake_cannot_name_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table6", "--preset", "smoke", "--store", str(tmp_path / "{runs}")]) == 2
+    said = capsys.readouterr().err
+    assert "braces in its path" in said and said.count("\n") == 1
+
+
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     folder = published(tmp_path / "data")
     (folder / "metamath").mkdir()

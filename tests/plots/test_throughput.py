@@ -96,3 +96,4 @@ def test_files_are_written_whole_and_repeat(tmp_path: Path) -> None:
     assert paths[1].read_bytes() == first
     two = write_throughput(measured("hf growing", "hf static fused"), PROVENANCE, tmp_path)
     assert [p.name for p in two][::2] == ["figure8_hf_growing.png", "figure8_hf_static_fused.png"]
+    assert sorted(tmp_path.iterdir()) == sorted(two)
