@@ -42,14 +42,14 @@ class GeneratedData(Settings):
 class PublishedData(Settings):
     """The real sets, from local files (--data-dir) or the hub.
 
-    train: how many training rows of each set, at most; calibration and held-out rows are taken from the same sets and
-    are not trained on. test: how many test problems, all where a benchmark is not named; a benchmark without a test
-    file is tested on that many rows held out of its training file, and the result says so.
+    train: how many training rows of each set, at most, or all; calibration and held-out rows are taken from the same
+    sets and are not trained on. test: how many test problems, all where a benchmark is not named; a benchmark without a
+    test file is tested on that many rows held out of its training file, and the result says so.
     """
 
     source: Literal["published"]
     seed: int
-    train: dict[str, int]
+    train: dict[str, int | Literal["all"]]
     calibration: int
     heldout: int
     test: dict[str, int]

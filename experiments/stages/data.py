@@ -87,9 +87,9 @@ def _published(data: PublishedData, config: DataConfig, directory: Path | None, 
             raise UserError(
                 f"{name} has {len(sft)} training rows here, and the preset sets {data.heldout + share} of them apart"
             )
-        if limit is not None and len(rest) < limit:
+        if limit != "all" and len(rest) < limit:
             notes[f"{name}/train"] = f"{name}: trained on {len(rest):,} rows, of the {limit:,} that the preset wants"
-        splits["train"] += rest[:limit]
+        splits["train"] += rest if limit == "all" else rest[:limit]
     for name in ("calibration", "train"):
         random.Random(data.seed).shuffle(splits[name])
     return splits

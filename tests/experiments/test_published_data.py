@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_a_source_with_too_few_rows_is_refused_and_one_with_fewer_than_wanted_is
     file.parent.mkdir()
     file.write_text("".join(json.dumps({"query": str(n), "response": "1"}) + "\n" for n in range(6)))
 
-    def cut(train: int, heldout: int) -> tuple[dict[str, int], dict[str, str]]:
+    def cut(train: int | Literal["all"], heldout: int) -> tuple[dict[str, int], dict[str, str]]:
         data = PublishedData(
             source="published", seed=1, train={"metamath": train}, calibration=2, heldout=heldout, test={}
         )
@@ -40,6 +41,7 @@ def test_a_source_with_too_few_rows_is_refused_and_one_with_fewer_than_wanted_is
         return {name: len(rows) for name, rows in splits.items()}, notes
 
     assert cut(3, 1) == ({"train": 3, "calibration": 2, "heldout": 1}, {})
+    assert cut("all", 1) == cut(3, 1)
     sizes, notes = cut(4, 1)
     assert sizes["train"] == 3
     assert notes == {"metamath/train": "metamath: trained on 3 rows, of the 4 that the preset wants"}
