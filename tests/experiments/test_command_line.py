@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.command_line import main
+from experiments.command_line import MEASUREMENTS, main
+from experiments.options import ACCURACY, TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,6 +133,10 @@ def test_a_dry_run_of_everything_writes_nothing(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "quantize flap row 3 llm.int8" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_every_table_can_be_asked_for_and_made() -> None:
+    assert {*TABLES} == {*ACCURACY, *MEASUREMENTS}
 
 
 def test_all_leaves_out_what_the_selection_has_no_part_of_and_says_so_first(
