@@ -74,9 +74,11 @@ def start_server(preloaded: list[str] = PRELOADED) -> None:
     preloaded: PRELOADED_WITH_GPUS where there are any, PRELOADED_ALONE for one bundle.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(preloaded)
-    # The server inherits the mask: Ctrl-C is the caller's to answer, and not in the midst of an import. The tracker
-    # comes first, for starting it takes the mask away.
+    # It removes the semaphores that a killed stage leaves; that it did is nobody's concern.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     resource_tracker.ensure_running()
+    # The server inherits the mask: Ctrl-C is the caller's to answer, and not in the midst of an import. Starting the
+    # tracker would take it away.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

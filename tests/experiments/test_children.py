@@ -29,6 +29,39 @@ def run(task):
 """
 
 
+LOCKING = """
+import multiprocessing, os, signal
+
+def run(task):
+    lock = multiprocessing.get_context("spawn").RLock()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+CALLING = """
+import sys
+from pathlib import Path
+from experiments.children import StageError, run_bundle, start_server
+from experiments.jobs import Job
+from experiments.observer import Together
+from experiments.settings import Settings
+from experiments.stages.interface import Stage
+from experiments.store import Store
+
+sys.path.insert(0, sys.argv[1])
+start_server()
+try:
+    job = Job(Stage("locking", 1, Settings, "locking_stage:run", ()), Settings())
+    run_bundle(Store(Path(sys.argv[1]) / "store"), [job], 1, Together())
+except StageError as error:
+    print(error)
+"""
+
+
+def test_the_locks_of_a_killed_stage_are_removed_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "locking_stage.py").write_text(LOCKING)
+    ended = subprocess.run([sys.executable, "-c", CALLING, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("locking was killed") and ended.stderr == ""
+
+
 INTERRUPTED = """
 import sys, time
 from experiments.children import start_server
