@@ -5,7 +5,10 @@ calibration set for the pass, and those in the cache for a decoding step; the de
 growth.csv and growth.{png,pdf} to --out, and prints the exponents. Five minutes on two cores.
 
     MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 \\
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/growth.py --out results
+    python benchmarks/growth.py --out results
+
+Threads may spin here, where one process has the machine: asleep between operations (OMP_WAIT_POLICY=PASSIVE) they would
+show how long a wake-up takes, not how the work grows.
 """
 
 import argparse
