@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -53,7 +54,16 @@ def hardware_name(device: str) -> str:
     """What `device` is called: the GPU's name, or the processor's."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    return torch.backends.cpu.get_cpu_capability() + " " + (platform.processor() or platform.machine())
+    return f"{cpu_name() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def cpu_name() -> str:
+    """The processor's model, as Linux has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _bandwidth(device: str, dtype: torch.dtype, size: int, repetitions: int) -> float:

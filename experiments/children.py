@@ -225,6 +225,8 @@ def _run_stage(store: Store, order: _Order, connection: Connection) -> None:
 def _provenance(job: Job, measured: dict[str, Any], started: float, order: _Order) -> dict[str, Any]:
     import torch
 
+    from evals.machine_limits import cpu_name
+
     return {
         **job.recipe(),
         "id": job.id,
@@ -239,7 +241,7 @@ def _provenance(job: Job, measured: dict[str, Any], started: float, order: _Orde
         "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
         "hardware": {
             "machine": platform.machine(),
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "threads": order.threads,
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -263,11 +265,3 @@ def git_state(folder: Path) -> dict[str, Any]:
 
     changed = git("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude,glob)results/*/**")
     return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(changed)}
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

@@ -224,7 +224,7 @@ JUDGE = Stage(
 _SPEED = ("experiments/stages/speed.py", "evals/machine_limits.py")
 LIMITS = Stage(
     "limits",
-    1,
+    2,
     LimitsConfig,
     "experiments.stages.speed:limits",
     _SPEED,
@@ -234,7 +234,7 @@ LIMITS = Stage(
 )
 SPEED = Stage(
     "speed",
-    2,
+    3,
     SpeedConfig,
     "experiments.stages.speed:run",
     (
@@ -252,7 +252,7 @@ SPEED = Stage(
 )
 PROFILING_COST = Stage(
     "profiling_cost",
-    1,
+    2,
     ProfilingCostConfig,
     "experiments.stages.profiling_cost:run",
     (
