@@ -51,18 +51,17 @@ TAKEN_BY = {
 def targets() -> dict[str, str]:
     """Every table and figure -> the table whose measurements it needs."""
     found = {**{name: name for name in TABLES}, "figure8": "table14"}
-    for name in known("quantized_tables"):
+    for name in QUANTIZED:
         if figure := load_quantized_table(name).figure:
             found[f"figure{figure}"] = name
-    for name in known("tables"):
-        found[name] = name
+    for name in ACCURACY:
         found |= dict.fromkeys(load_table(name).figures, name)
     return found | derived_targets()
 
 
 def derived_targets() -> dict[str, str]:
     """Every table that is computed from another -> that other."""
-    return {f"table{load_table(name).derived}": name for name in known("tables")}
+    return {f"table{load_table(name).derived}": name for name in ACCURACY}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -161,9 +160,9 @@ def _check_meaning(options: argparse.Namespace, parser: argparse.ArgumentParser)
     elif options.source == "paper":
         first, asked = "--from paper", set()
     else:
-        asked = {tables.get(name, name) for name in options.targets} | (
-            {*TABLES} if "all" in options.targets else set()
-        )
+        asked = {tables.get(name, name) for name in options.targets}
+        if "all" in asked:
+            asked |= {*TABLES}
     if first == "compress" and options.methods:
         raise UserError("compress takes one method: --method NAME")
     for name, takers in TAKEN_BY.items():
