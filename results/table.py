@@ -115,8 +115,8 @@ def accuracy_columns(name: str, results: Sequence[BenchmarkResult]) -> dict[str,
 
 
 def geometric_mean(perplexities: Sequence[float]) -> float:
-    """The perplexity of the mean loss."""
-    return float(np.exp(np.mean(np.log(perplexities))))
+    """The perplexity of the mean loss; of one perplexity itself, which a logarithm and back may move by a last digit."""
+    return perplexities[0] if len(perplexities) == 1 else float(np.exp(np.mean(np.log(perplexities))))
 
 
 def seed_sd(values: Sequence[float]) -> float:
