@@ -15,6 +15,7 @@ class Afm(Impact):
     """PCA of the activations: IMPACT with a = 1, so that no gradient is gathered. Ranks by the same k rule."""
 
     name: ClassVar[str] = "afm"
+    version: ClassVar[int | None] = 2
     eta: float = field(default=1.0, init=False)
 
     def statistics(self) -> frozenset[str]:

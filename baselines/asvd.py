@@ -30,6 +30,7 @@ class Asvd(Factorisation):
     """
 
     name: ClassVar[str] = "asvd"
+    version: ClassVar[int | None] = 1
     rule: ClassVar[RuleKind] = "parameter_ratio"
     searches: ClassVar[bool] = True
     alpha: float = 0.5

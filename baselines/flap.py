@@ -27,6 +27,7 @@ class Flap(Method):
     """
 
     name: ClassVar[str] = "flap"
+    version: ClassVar[int | None] = 1
     rule: ClassVar[RuleKind] = "parameter_ratio"
 
     def statistics(self) -> frozenset[str]:

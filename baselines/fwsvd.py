@@ -20,6 +20,7 @@ class Fwsvd(Factorisation):
     """SVD of D W with D = diag(sqrt(row Fisher)), rows being outputs: up = D^-1 U S, down = V^T."""
 
     name: ClassVar[str] = "fwsvd"
+    version: ClassVar[int | None] = 1
 
     def statistics(self) -> frozenset[str]:
         return frozenset({"weight_fisher"})

@@ -9,7 +9,7 @@ from bitsandbytes.functional import int8_vectorwise_dequant
 from bitsandbytes.nn.modules import Linear8bitLt
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from impact.export import export_model
 
@@ -41,12 +41,6 @@ def save_quantized(
             Path(folder) / "full", dtype=dtype, quantization_config=BitsAndBytesConfig(**bits), device_map={"": device}
         )
     quantized.save_pretrained(directory)
-
-
-def is_quantized(directory: Path) -> bool:
-    """Whether a checkpoint is one of `save_quantized`; one read from a GGUF file has a quantization_config as well."""
-    config, _ = PretrainedConfig.get_config_dict(directory)
-    return "quantization" in (config.get("impact_recipe") or {})
 
 
 def load_quantized(

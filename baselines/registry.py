@@ -1,17 +1,33 @@
-"""Which methods there are: a new one is its file and a line here."""
+"""Which methods there are: each that a file of this package defines, and IMPACT. A new one is its file."""
 
+import re
 from dataclasses import fields
+from importlib import import_module
+from inspect import isabstract
+from pathlib import Path
 from typing import Any
 
-from baselines.afm import Afm
-from baselines.asvd import Asvd
-from baselines.flap import Flap
-from baselines.fwsvd import Fwsvd
-from baselines.svd import Svd
 from impact.interface import Method
-from impact.method import Impact
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Svd, Fwsvd, Asvd, Afm, Flap, Impact)}
+# Read before a module is imported: bitsandbytes, which quantization.py needs, takes seconds.
+_SAYS_A_NAME = re.compile(r"^\s+name\s*[:=]", re.MULTILINE)
+
+
+def _found() -> dict[str, type[Method]]:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    modules = [f"baselines.{file.stem}" for file in files if _SAYS_A_NAME.search(file.read_text())]
+    found: dict[str, type[Method]] = {}
+    for module in (*modules, "impact.method"):
+        for thing in vars(import_module(module)).values():
+            own = isinstance(thing, type) and issubclass(thing, Method) and thing.__module__ == module
+            if own and "name" in vars(thing) and not isabstract(thing):
+                if thing.name in found:
+                    raise ValueError(f"{module} has a method '{thing.name}', as {found[thing.name].__module__} has")
+                found[thing.name] = thing
+    return found
+
+
+METHODS = _found()
 
 
 def build_method(name: str, settings: dict[str, Any]) -> Method:

@@ -17,6 +17,7 @@ class Svd(Factorisation):
     """Truncated SVD of W; needs no calibration. Factors as Basel exports them: down = S V^T, up = U."""
 
     name: ClassVar[str] = "svd"
+    version: ClassVar[int | None] = 1
 
     def statistics(self) -> frozenset[str]:
         return frozenset()

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from evals.random_weights import SHAPES, ModelShape, random_weights_model
+from evals.speed.random_weights import SHAPES, ModelShape, random_weights_model
 from impact.calibration import Batch, calibrate
 from impact.calibration_memory import PhaseMemory, plan_streaming_pass, plan_whole_pass
 from impact.streaming_calibration import calibrate_streaming

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from evals.machine_limits import MachineLimits, machine_limits, wait_for
-from evals.random_weights import SHAPES, ModelShape, random_weights_model
-from evals.throughput import SpeedSettings, workload
+from evals.speed.machine_limits import MachineLimits, machine_limits, wait_for
+from evals.speed.random_weights import SHAPES, ModelShape, random_weights_model
+from evals.speed.throughput import SpeedSettings, workload
 from impact.decoding import fuse_for_decoding
 from impact.static_decoder import Replay, StaticDecoder
 

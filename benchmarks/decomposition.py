@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from evals.random_weights import ModelShape, random_weights_model
+from evals.speed.random_weights import ModelShape, random_weights_model
 from impact import naive
 from impact.calibration import Batch, calibrate, weights_frozen
 from impact.compression import prepare_units

@@ -5,7 +5,7 @@ calibration set for the pass, and those in the cache for a decoding step; the de
 growth.csv and growth.{png,pdf} to --out, and prints the exponents. Five minutes on two cores.
 
     MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 \\
-    python benchmarks/growth.py --out results
+    python benchmarks/growth.py --out results/growth
 
 Threads may spin here, where one process has the machine: asleep between operations (OMP_WAIT_POLICY=PASSIVE) they would
 show how long a wake-up takes, not how the work grows.
@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from transformers import LlamaForCausalLM
 
-from evals.machine_limits import hardware_name, wait_for
-from evals.random_weights import ModelShape, random_weights_model
-from evals.throughput import SpeedSettings, measure_speed
+from evals.speed.machine_limits import hardware_name, wait_for
+from evals.speed.random_weights import ModelShape, random_weights_model
+from evals.speed.throughput import SpeedSettings, measure_speed
 from impact.calibration import Batch, calibrate
 from impact.compression import prepare_units
 from impact.method import Impact
 from plots.growth import COLUMNS, fitted_exponent, write_growth
-from results.atomic import written_whole
+from results.files import written_whole
 
 VOCABULARY, HEAD = 1024, 64
 

@@ -1,8 +1,9 @@
 """Throughput of one compressed checkpoint on vLLM's two routes: its native model, and vLLM's transformers backend.
 
 The checkpoint has random weights, every layer but lm_head at the same share of its full rank, since the transformers
-backend serves a dense lm_head only. The routes take turns, each time in a process of its own (evals.vllm_throughput);
-the ratio is the median over rounds of two measurements side by side. Runs where vLLM is installed (docs/serving.md):
+backend serves a dense lm_head only. The routes take turns, each time in a process of its own
+(evals.speed.vllm_throughput); the ratio is the median over rounds of two measurements side by side. Runs where
+vLLM is installed (docs/serving.md):
 
     .venv-vllm/bin/python benchmarks/vllm_routes.py
 """
@@ -22,7 +23,7 @@ from rich.table import Table
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from evals.random_weights import rank_at
+from evals.speed.random_weights import rank_at
 from impact.export import export_model
 from impact.factorisation import FactorisedLinear
 
@@ -70,8 +71,8 @@ def write_checkpoint(options: argparse.Namespace, directory: Path) -> None:
 
 
 def measured(checkpoint: Path, route: str, options: argparse.Namespace) -> dict[str, Any]:
-    """evals.vllm_throughput's measurement, from a process of its own."""
-    command = [sys.executable, "-m", "evals.vllm_throughput", str(checkpoint), "--route", route]
+    """evals.speed.vllm_throughput's measurement, from a process of its own."""
+    command = [sys.executable, "-m", "evals.speed.vllm_throughput", str(checkpoint), "--route", route]
     for name in ("batch_size", "prompt_tokens", "new_tokens", "repetitions", "dtype"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

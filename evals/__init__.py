@@ -1,1 +1,1 @@
-"""Evaluation: prompts, answer scoring, generation through lm-eval, rescoring, and held-out perplexity."""
+"""How well a model does what it was trained for: generation through lm-eval, judging, and held-out perplexity."""

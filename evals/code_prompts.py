@@ -19,10 +19,6 @@ CHAT_ANSWER = (
 """EvalPlus's request to a chat model, and the opening of the answer that it continues (@26d6d00)."""
 
 _COMMON_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
-_RAW_STOPS = {
-    "humaneval": ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
-    "mbpp": ('\n"""', "\nassert"),
-}
 
 
 def code_prompt(problem: str, style: Style) -> str:
@@ -34,10 +30,13 @@ def code_prompt(problem: str, style: Style) -> str:
     return instruction_prompt(ALPACA_REQUEST + problem.strip())
 
 
-def code_stops(benchmark: str, style: Style) -> tuple[str, ...]:
-    """Where generation ends: EvalPlus's stop strings of that style; for "alpaca", where its template would recur."""
+def code_stops(style: Style, raw: tuple[str, ...]) -> tuple[str, ...]:
+    """Where generation ends: EvalPlus's stop strings of that style; for "alpaca", where its template would recur.
+
+    raw: the benchmark's own of that style.
+    """
     if style == "raw":
-        return _COMMON_STOPS + _RAW_STOPS[benchmark]
+        return _COMMON_STOPS + raw
     if style == "chat":
         return (*_COMMON_STOPS, "\n```\n")
     return (*_COMMON_STOPS, *(stop for stop in STOP_STRINGS if stop.endswith(":")))

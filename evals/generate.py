@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
-from evals.benchmarks import CodeBenchmark, get_benchmark
-from evals.code_prompts import CHAT_ANSWER, Style
+from evals.benchmarks import get_benchmark
+from evals.code_prompts import Style
 from evals.generations import Generation, write_generations
+from evals.lm_eval_task import BenchmarkTask
 
-TASKS_FOLDER = Path(__file__).parent / "tasks"
 _STOP_INTERVAL = 8
 _LOOKBACK_MARGIN = 2
 
@@ -100,20 +99,13 @@ def generate_completions(
     is "chat" and the tokenizer has no chat template.
     """
     chosen = get_benchmark(benchmark)
-    chat = style == "chat" and isinstance(chosen, CodeBenchmark)
+    chat = chosen.answer_opening(style) is not None
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos token, which ends every response")
     if chat and tokenizer.chat_template is None:
         raise ValueError("the prompt style is chat, and the model's tokenizer has no chat template")
-    metadata = {"data_file": str(data_file), "style": style}
-    manager = TaskManager(include_path=TASKS_FOLDER, include_defaults=False, metadata=metadata)
-    tasks = manager.load([chosen.task_name])
-    task = tasks["tasks"][chosen.task_name]
-    task.set_config(
-        "generation_kwargs", {"max_gen_toks": max_gen_toks, "until": list(chosen.stop_strings(style))}, update=True
-    )
-    if chat:
-        task.set_config("gen_prefix", CHAT_ANSWER)
+    task = BenchmarkTask({"task": chosen.task_name, "metadata": {"data_file": str(data_file), "style": style}})
+    task.set_config("generation_kwargs", {"max_gen_toks": max_gen_toks}, update=True)
     # Judged later, from the kept completions: a generated program is not run in the process that holds the model.
     task.process_results = lambda doc, results: {}
 
@@ -127,9 +119,8 @@ def generate_completions(
             do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
         # evaluate, not simple_evaluate: the latter runs `pip list` and others for its environment report
-        results = evaluate(
-            lm=lm, task_dict=tasks, limit=limit, bootstrap_iters=0, log_samples=True, apply_chat_template=chat
-        )
+        tasks = {"tasks": {chosen.task_name: task}}
+        results = evaluate(lm, tasks, limit, bootstrap_iters=0, log_samples=True, apply_chat_template=chat)
     finally:
         model.generation_config = own_config
         model.train(was_training)

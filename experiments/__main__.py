@@ -1,9 +1,9 @@
-"""`python -m experiments`: see experiments.command_line."""
+"""`python -m experiments`: see experiments.commands.main."""
 
 import io
 import sys
 
-from experiments.command_line import main
+from experiments.commands.main import main
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):

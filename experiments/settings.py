@@ -1,4 +1,4 @@
-"""Typed settings: presets and the declared grids of the paper's tables. Unknown keys are refused."""
+"""Typed settings: presets. Unknown keys are refused."""
 
 import difflib
 import tomllib
@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evals.code_prompts import Style
 from experiments.errors import UserError
-from impact.rank_rule import RankRule
 
 HERE = Path(__file__).parent
-Domain = Literal["mathematics", "code"]
+Domain = str  # by which a table finds the preset's data; "mathematics" and "code" can be generated
 Route = Literal["growing", "static", "cuda_graph", "compile"]
 Implementation = Literal["ours", "streamed", "estimated", "naive"]
 VllmRoute = Literal["native", "transformers"]
@@ -209,8 +208,8 @@ class Load(Settings):
 
 
 class Speed(Settings):
-    """Table 14. routes: how a model decodes (evals.throughput), each with or without "fused" behind it, or "vllm" and
-    one of its two.
+    """Table 14. routes: how a model decodes (evals.speed.throughput), each with or without "fused" behind it, or "vllm"
+    and one of its two.
 
     shape: of --random-weights, which compresses it to the printed shares of the dense size.
     """
@@ -260,7 +259,8 @@ class Preset(Settings):
 
     methods, rows: what runs unless the user asks for others. values: row -> value of a method's rank rule, for a
     model that can't be compressed as far as the paper's; the tables say so. data: by domain. models: by the name that
-    tables have for them. finetune, sft: by the model's size, which is what the paper's settings depend on.
+    tables have for them. finetune, sft: by the model's size, which is what the paper's settings depend on. evaluation:
+    by benchmark, "default" for one without an entry of its own.
     """
 
     name: str
@@ -282,68 +282,22 @@ class Preset(Settings):
     quantization: Quantization
     hardware: Hardware
 
+    def evaluation_of(self, benchmark: str) -> Evaluation:
+        """How a benchmark is decoded."""
+        return self.evaluation.get(benchmark) or self.evaluation["default"]
 
-class Grid(Settings):
-    """A method's rows in a table: row number -> value of its rank rule, and the method's settings."""
+    def finetune_of(self, size: str) -> Training | None:
+        """The training that makes the dense model of that size; None where it is taken as it is."""
+        return self.finetune.get(size) or self.finetune.get("default")
 
-    rule: Literal["nuclear_norm", "parameter_ratio"]
-    values: dict[int, float]
-    settings: dict[str, Any] = {}
-
-    def rank_rule(self, row: int) -> RankRule:
-        """The rule of one row."""
-        return RankRule(self.rule, self.values[row])
-
-
-class Table(Settings):
-    """A table of the paper as a grid of cells; the row's number joins it to results/paper/.
-
-    model names the model in a preset, size the training settings. derived: the table of size reductions at the same
-    accuracy that the paper computes from this one.
-    """
-
-    number: int
-    title: str
-    domain: Domain
-    model: str
-    size: str
-    benchmarks: tuple[str, ...]
-    figures: tuple[str, ...]
-    derived: int
-    grids: dict[str, Grid]
-
-
-class QuantizedTable(Settings):
-    """A table of the paper that quantizes models: those of accuracy tables after the second SFT, and pruned ones.
-
-    tables: the accuracy tables whose models are quantized. rows: method -> row here -> row there. grids: of methods
-    that the accuracy tables don't have. four_bit: whether the dense models are quantized to 4 bits and trained with
-    QLoRA; otherwise everything is quantized to 8 bits. figure: drawn from it and the table `beside`.
-    """
-
-    number: int
-    title: str
-    tables: tuple[str, ...]
-    rows: dict[str, dict[int, int]] = {}
-    grids: dict[str, Grid] = {}
-    four_bit: bool = False
-    figure: int | None = None
-    beside: str | None = None
+    def sft_of(self, size: str) -> Training:
+        """The second fine-tuning of a model of that size."""
+        return self.sft.get(size) or self.sft["default"]
 
 
 def load_preset(name: str) -> Preset:
     """The preset of experiments/presets/<name>.toml."""
-    return _load(HERE / "presets", name, "preset", Preset)
-
-
-def load_table(name: str) -> Table:
-    """The table of experiments/tables/<name>.toml."""
-    return _load(HERE / "tables", name, "table", Table)
-
-
-def load_quantized_table(name: str) -> QuantizedTable:
-    """The table of experiments/quantized_tables/<name>.toml."""
-    return _load(HERE / "quantized_tables", name, "table", QuantizedTable)
+    return load_settings(HERE / "presets", name, "preset", Preset, known("presets"))
 
 
 def known(folder: str) -> list[str]:
@@ -361,13 +315,27 @@ def choose(name: str, options: Iterable[str], kind: str) -> str:
     raise UserError(f"unknown {kind} '{name}': {hint}known are {', '.join(options)}")
 
 
-def _load(folder: Path, name: str, kind: str, form: type[Form]) -> Form:
-    choose(name, known(folder.name), kind)
+def load_settings(folder: Path, name: str, kind: str, form: type[Form], names: Iterable[str]) -> Form:
+    """The settings of a file in a folder, one of those named. Raises UserError with one line for what is wrong."""
+    choose(name, names, kind)
     path = folder / f"{name}.toml"
     try:
-        return form.model_validate(tomllib.loads(path.read_text()))
+        return form.model_validate({"name": name, **_extended(path)})
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise UserError(f"{path.name} of {folder.name}: {first_line(error)}") from error
+
+
+def _extended(path: Path) -> dict[str, Any]:
+    """What a file says, laid over the file beside it that it `extends`, if it does."""
+    own = tomllib.loads(path.read_text())
+    base = own.pop("extends", None)
+    return _laid_over(_extended(path.with_name(f"{base}.toml")), own) if base else own
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = below.keys() & above.keys()
+    nested = {key: _laid_over(below[key], above[key]) for key in both if isinstance(above[key], dict)}
+    return below | above | nested
 
 
 def first_line(error: Exception) -> str:

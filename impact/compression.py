@@ -1,9 +1,10 @@
 """From a dense model to a compressed one, in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
+from impact.calibration import Gathered
 from impact.interface import Components, Kept, Method, Statistics
 from impact.rank_rule import RankRule
 
@@ -26,6 +27,15 @@ def untie_compressed_head(method: Method, model: nn.Module) -> None:
     head = model.get_output_embeddings()  # type: ignore[operator]
     if any(model.get_submodule(name) is head for unit in method.units(model) for name in unit.modules):
         untie_embeddings(model)
+
+
+def by_module(gathered: Iterable[Gathered]) -> dict[str, dict[str, Tensor]]:
+    """Statistics, each of which has its tensors by module, together: module -> tensor name -> tensor."""
+    merged: dict[str, dict[str, Tensor]] = {}
+    for statistic in gathered:
+        for module, tensors in statistic.items():
+            merged.setdefault(module, {}).update(tensors)
+    return merged
 
 
 def prepare_units(

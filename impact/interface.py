@@ -51,7 +51,7 @@ class Components:
     """
 
     spectrum: Tensor
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     shape: tuple[int, int]
 
 
@@ -59,6 +59,8 @@ class Method(ABC):
     """One compression method."""
 
     name: ClassVar[str]
+    version: ClassVar[int | None] = None
+    """Raised whenever its components would be others; it is not inherited. None: outputs follow its source files."""
     rule: ClassVar[RuleKind] = "nuclear_norm"
     """What its keep ratio is a share of."""
     searches: ClassVar[bool] = False

@@ -21,6 +21,7 @@ class Impact(Factorisation):
     """
 
     name: ClassVar[str] = "impact"
+    version: ClassVar[int | None] = 2
     eta: float = 0.25
 
     def statistics(self) -> frozenset[str]:

@@ -1,11 +1,13 @@
 """A figure as PNG and PDF."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from results.atomic import written_whole
+from results.files import written_whole
 
 
 def write_figure(figure: Figure, out: Path, stem: str) -> list[Path]:
@@ -21,3 +23,12 @@ def write_figure(figure: Figure, out: Path, stem: str) -> list[Path]:
         written.append(path)
     plt.close(figure)
     return written
+
+
+def write_panels(figures: Iterable[Figure], out: Path, stem: str) -> list[Path]:
+    """Write several figures as ``<stem>a``, ``<stem>b``, ... and return the files."""
+    return [
+        path
+        for letter, figure in zip(ascii_lowercase, figures, strict=False)
+        for path in write_figure(figure, out, f"{stem}{letter}")
+    ]

@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plots.figure_files import write_figure
-from results.cells import DENSE, DENSE_SFT
-from results.printed import PRINTED_MODEL, printed_table
+from evals.benchmarks import BENCHMARKS
+from plots.figure_files import write_panels
+from results.measured.cells import DENSE, DENSE_SFT
+from results.numbers.paper import PAPER
+from results.numbers.printed import printed_table
 
 # Marker, line style and colour (Okabe & Ito) of each method; the first two alone tell them apart in print.
 STYLES = {
@@ -27,7 +29,6 @@ STYLES = {
     "flap": (">", (0, (1, 1)), "#E69F00"),
 }
 OTHER_STYLES = [("P", (0, (1, 3)), "#E69F00"), ("X", (0, (8, 2)), "#56B4E9"), ("<", (0, (3, 4)), "#666666")]
-LABELS = {"gsm8k": "GSM8K", "math": "MATH", "humaneval": "HumanEval", "mbpp": "MBPP"}
 
 
 def size_accuracy(measured: pd.DataFrame, number: int, benchmark: str, provenance: Mapping[str, str]) -> Figure:
@@ -36,16 +37,17 @@ def size_accuracy(measured: pd.DataFrame, number: int, benchmark: str, provenanc
     Sizes are relative because a stand-in model's absolute ones lie orders of magnitude from the paper's.
 
     Args:
-        measured: the table of `results.table.build_table` for Table ``number`` (6 to 9).
+        measured: the table of `results.tables.accuracy.build_table` for Table ``number`` (6 to 9).
         provenance: as of `panels`.
 
     Raises:
         ValueError: nothing was measured on the benchmark.
     """
     printed = printed_table(number)
+    printed = printed.reindex(columns=list(dict.fromkeys([*printed, f"{benchmark}_acc"])))
     printed["size_pct"] = 100 * printed["model_size_b"] / printed.loc[printed["method"] == DENSE, "model_size_b"].item()
     label = "model size (% of the dense model's parameters)"
-    return panels(measured, printed, benchmark, provenance, curves, PRINTED_MODEL[number], label)
+    return panels(measured, printed, benchmark, provenance, curves, PAPER[number].model, label)
 
 
 def panels(
@@ -77,11 +79,11 @@ def panels(
     # wrapped, because a title wider than its panel is cut off
     model = textwrap.fill(f"Measured in this run: {provenance['model']}", 52)
     left.set_title(f"{model}\n({conditions})", fontsize="medium")
-    left.set_ylabel(f"{LABELS[benchmark]} pass@1 accuracy (%)")
+    left.set_ylabel(f"{BENCHMARKS[benchmark].label} pass@1 accuracy (%)")
 
     draw(right, printed, benchmark)
     right.set_title(f"Printed in the paper: {printed_model}\n(not measured here)", color="0.35", fontsize="medium")
-    right.set_ylabel(f"printed {LABELS[benchmark]} accuracy (%)", color="0.35")
+    right.set_ylabel(f"printed {BENCHMARKS[benchmark].label} accuracy (%)", color="0.35")
     right.set_facecolor("0.96")
 
     for axes in (left, right):
@@ -154,8 +156,5 @@ def write_size_accuracy(
     Returns:
         The files written under ``out``: ``figure2a.png``, ``figure2a.pdf``, ``figure2b.png``, ...
     """
-    written = []
-    for letter, benchmark in zip("ab", benchmarks, strict=False):
-        figure = size_accuracy(measured, number, benchmark, provenance)
-        written += write_figure(figure, out, f"figure{number - 4}{letter}")
-    return written
+    drawn = (size_accuracy(measured, number, benchmark, provenance) for benchmark in benchmarks)
+    return write_panels(drawn, out, f"figure{PAPER[number].figure}")

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 from plots.figure_files import write_figure
 from plots.size_accuracy import OTHER_STYLES, STYLES
-from results.cells import DENSE
-from results.printed import PRINTED_MODEL, printed_table
-from results.speed import TABLE
+from results.measured.cells import DENSE
+from results.numbers.paper import PAPER
+from results.numbers.printed import printed_table
+from results.tables.speed import TABLE
 
-_PRINTED_MODEL = PRINTED_MODEL[6]
 QUANTITIES = {"throughput_tok_s": "throughput (tokens/s)", "memory_gb": "memory (GB)"}
 
 
@@ -64,7 +64,7 @@ def throughput(measured: pd.DataFrame, route: str, provenance: Mapping[str, str]
     weights = ", random weights" if points["random_weights"].any() else ""
     panels[0, 0].set_title(f"{title}\n({route.replace('_', ' ')}{weights})", fontsize="medium")
     panels[0, 1].set_title(
-        f"Printed in the paper: {_PRINTED_MODEL}\n(not measured here)", color="0.35", fontsize="medium"
+        f"Printed in the paper: {PAPER[TABLE].model}\n(not measured here)", color="0.35", fontsize="medium"
     )
     handles = {
         label: handle

@@ -1,1 +1,1 @@
-"""Running programs that a model wrote: isolated, and judged from outside the program."""
+"""Whether a program that a model wrote passes its tests: run isolated, and judged from outside the program."""

@@ -8,10 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from experiments.errors import UserError
+from experiments.jobs.stage import Task
 from experiments.miniature.architecture import tiny_llama_config
 from experiments.miniature.tokenizer import build_tokenizer
 from experiments.settings import ExternalModel, HubModel, InitialisedModel, WheelModel
-from experiments.stages.interface import Task
 from experiments.stages.models import load_checkpoint
 from impact.checkpoint import save_model
 from impact.compression import parameter_count

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from experiments.store import remove, sync
+from experiments.jobs.store import remove, sync
 
 
 class Checkpoints:

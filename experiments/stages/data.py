@@ -7,14 +7,14 @@ from typing import Any
 
 from evals.benchmarks import BENCHMARKS, AnswerBenchmark, load_rows
 from evals.json_lines import Row, read_json_lines, write_json_lines
-from evals.published import PUBLISHED, local_file
+from evals.published import local_file, published_names, published_set
 from experiments.errors import UserError
+from experiments.jobs.stage import Task
+from experiments.jobs.store import checksum
 from experiments.miniature.domains import generate
 from experiments.miniature.splits import Sizes
 from experiments.settings import GeneratedData, PublishedData
 from experiments.stages.configs import DataConfig
-from experiments.stages.interface import Task
-from experiments.store import checksum
 
 Splits = dict[str, list[Row]]
 
@@ -51,7 +51,7 @@ def published_files(data: PublishedData, benchmarks: Iterable[str], directory: P
             if path is not None:
                 files[f"{name}/{split}"] = checksum(path)
             elif (split == "train") == (name in data.train):
-                names = " or ".join((f"{split}.jsonl", *PUBLISHED[name].files.get(split, ())))
+                names = " or ".join(published_names(name, split))
                 raise UserError(f"no {name} {split} data in {directory}: --data-dir needs {name}/ with {names}")
     return files
 
@@ -116,11 +116,8 @@ def _read(name: str, split: str, directory: Path | None) -> list[Row]:
         return read_json_lines(path, ("query", "response") if own else ("instruction", "input", "output"))
     from datasets import load_dataset  # slow to import, and only the hub needs it
 
-    return [
-        dict(row)
-        for part in PUBLISHED[name].parts
-        for row in load_dataset(PUBLISHED[name].repository, part, split=split)
-    ]
+    source = published_set(name)
+    return [dict(row) for part in source.parts for row in load_dataset(source.repository, part, split=split)]
 
 
 def rows_of(split: Path, source: str | None = None) -> list[Row]:

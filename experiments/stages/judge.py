@@ -6,8 +6,8 @@ from evals.benchmarks import Judging
 from evals.execution.isolation import IsolationError
 from evals.judging import judge_generations, write_verdicts
 from experiments.errors import UserError
+from experiments.jobs.stage import Task
 from experiments.stages.configs import JudgeConfig
-from experiments.stages.interface import Task
 
 VERDICTS = "verdicts.jsonl"
 WITHOUT_ISOLATION = "--unsafe-local-execution would run them without any protection"

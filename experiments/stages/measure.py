@@ -4,10 +4,10 @@ from typing import Any
 
 from evals.generate import generate_completions
 from evals.perplexity import response_perplexity
+from experiments.jobs.stage import Task
 from experiments.stages.configs import EvaluateConfig, PerplexityConfig
 from experiments.stages.data import rows_of
 from experiments.stages.halving import halving
-from experiments.stages.interface import Task
 from experiments.stages.models import load
 
 GENERATIONS = "generations.jsonl"

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from baselines.quantization import is_quantized, load_quantized
 from evals.tokenisation import padded_batches
 from experiments.errors import UserError
 from impact.calibration import Batch
@@ -41,11 +46,19 @@ def load(
     """
     place = place or device()
     if is_quantized(directory):
+        from baselines.quantization import load_quantized  # slow: it imports bitsandbytes
+
         adapter = directory / ADAPTER
         model = load_quantized(directory, DTYPES[precision], attention, place, adapter if adapter.is_dir() else None)
     else:
         model = load_model(directory, DTYPES[precision], attention).to(place)
     return model, AutoTokenizer.from_pretrained(directory)
+
+
+def is_quantized(directory: Path) -> bool:
+    """Whether baselines.quantization made a checkpoint; one read from a GGUF file has a quantization_config as well."""
+    config, _ = PretrainedConfig.get_config_dict(directory)
+    return "quantization" in (config.get("impact_recipe") or {})
 
 
 def load_checkpoint(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from experiments.jobs.stage import Task
 from experiments.stages.configs import ProfileConfig
 from experiments.stages.data import rows_of
 from experiments.stages.halving import halving
-from experiments.stages.interface import Task
 from experiments.stages.models import batches, load
 from impact.calibration import Batch, Gathered, calibrate
+from impact.compression import by_module
 
 TENSORS, OWNERS = "statistic.safetensors", "owners.json"
 
@@ -62,10 +63,10 @@ def load_statistics(inputs: Mapping[str, Path]) -> dict[str, dict[str, Tensor]]:
 
     On the host: beside the weights of 13B a GPU has no room for all covariances, and a method moves what it works on.
     """
-    loaded: dict[str, dict[str, Tensor]] = {}
-    for slot, directory in inputs.items():
-        if slot.startswith("statistic "):
-            tensors = load_file(directory / TENSORS)
-            for module, named in json.loads((directory / OWNERS).read_text()).items():
-                loaded.setdefault(module, {}).update({name: tensors[key] for name, key in named.items()})
-    return loaded
+    return by_module(_load_statistic(place) for slot, place in inputs.items() if slot.startswith("statistic "))
+
+
+def _load_statistic(directory: Path) -> Gathered:
+    tensors = load_file(directory / TENSORS)
+    owners = json.loads((directory / OWNERS).read_text())
+    return {module: {name: tensors[key] for name, key in named.items()} for module, named in owners.items()}

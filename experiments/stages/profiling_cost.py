@@ -3,7 +3,6 @@
 Each job has a process of its own, so that its peak memory is its own. Weights are random: neither depends on them.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,24 +11,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from baselines import naive_search
 from baselines.asvd import Asvd
 from baselines.registry import METHODS, build_method
-from evals.machine_limits import hardware_name, wait_for
-from evals.peak_memory import peak_memory, reset_peak
-from evals.random_weights import random_weights_model
+from evals.speed.machine_limits import hardware_name, wait_for
+from evals.speed.peak_memory import peak_memory, reset_peak
+from evals.speed.random_weights import random_weights_model
+from experiments.jobs.stage import Task
 from experiments.settings import ProfilingLoad
+from experiments.stages.components import as_stored
 from experiments.stages.configs import ProfilingCostConfig
-from experiments.stages.interface import Task
 from experiments.stages.models import DTYPES, device
+from experiments.stages.search import SearchPerplexity, evaluations
 from experiments.stages.speed import model_shape
 from impact import naive
 from impact.calibration import IGNORED_LABEL, Batch, calibrate, weights_frozen
 from impact.compression import parameter_count, prepare_units
-from impact.interface import Components, Method
+from impact.interface import Method
 from impact.rank_rule import RankRule
 from impact.streaming_calibration import calibrate_streaming
 
@@ -117,30 +117,24 @@ class Profiling:
     def _search(self, method: Asvd, statistics: dict[str, dict[str, Tensor]]) -> None:
         load = self.config.load
         rows = random_rows(load.model_copy(update={"rows": load.search_rows}))
-        evaluations = len(method.units(self.model)) * len(method.candidates)
-        perplexity = SearchedPerplexity(
-            rows, self.place, lambda done: self.progress(min(done, evaluations), evaluations)
-        )
+        perplexity = SearchPerplexity(rows, evaluations(method, method.units(self.model)), self.progress)
+
+        def timed(model: nn.Module) -> float:
+            with self._timed("search"):
+                return perplexity(model)
+
         if self.config.implementation == "naive":
             with self._timed("decomposition"):
-                naive_search.score(method, self.model, statistics, perplexity)
+                naive_search.score(method, self.model, statistics, timed)
             # it decomposes anew for each candidate, in between
-            self.seconds["search"] = perplexity.seconds
-            self.seconds["decomposition"] -= perplexity.seconds
+            self.seconds["decomposition"] -= self.seconds["search"]
             return
         with self._timed("decomposition"):
-            components = self._components(method, statistics)
+            rules = [RankRule("parameter_ratio", method.candidates[-1])]
+            prepared = prepare_units(method, self.model, statistics, rules)
+            components = {name: as_stored(unit) for name, unit in prepared}
         with self._timed("search"):
             method.score(self.model, components, perplexity)
-
-    def _components(self, method: Asvd, statistics: dict[str, dict[str, Tensor]]) -> dict[str, Components]:
-        """As the prepare stage keeps them: capped, in single precision, on the host."""
-        rules = [RankRule("parameter_ratio", method.candidates[-1])]
-        kept = {}
-        for name, components in prepare_units(method, self.model, statistics, rules):
-            tensors = {key: tensor.float().to(HOST) for key, tensor in components.tensors.items()}
-            kept[name] = Components(components.spectrum.to(HOST), tensors, components.shape)
-        return kept
 
     def _reported(self) -> Iterable[Batch]:
         for i, batch in enumerate(self.batches):
@@ -153,38 +147,4 @@ class Profiling:
         start = time.perf_counter()
         yield
         wait_for(str(self.place))
-        self.seconds[phase] = time.perf_counter() - start
-
-
-@dataclass
-class SearchedPerplexity:
-    """Perplexity of the search's rows, how long it took in all, and the losses behind it.
-
-    progress: told how many evaluations are done.
-    """
-
-    batches: list[Batch]
-    place: torch.device
-    progress: Callable[[int], None]
-    calls: int = 0
-    seconds: float = 0.0
-
-    @torch.no_grad()
-    def __call__(self, model: nn.Module) -> float:
-        wait_for(str(self.place))
-        start = time.perf_counter()
-        pairs = [(loss.item(), count) for loss, count in self.losses(model)]
-        self.seconds += time.perf_counter() - start
-        self.calls += 1
-        self.progress(self.calls)
-        return math.exp(sum(loss for loss, _ in pairs) / sum(count for _, count in pairs))
-
-    def losses(self, model: nn.Module) -> Iterator[tuple[Tensor, int]]:
-        """Of each batch: the summed negative log-likelihood, and of how many response tokens."""
-        for batch in self.batches:
-            batch = batch.to(self.place)
-            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-            targets = batch.labels[:, 1:]
-            counted = targets != IGNORED_LABEL
-            loss = F.cross_entropy(logits[:, :-1][counted].float(), targets[counted], reduction="sum")
-            yield loss, int(counted.sum())
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

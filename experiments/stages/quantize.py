@@ -9,9 +9,9 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedModel, set_seed
 
 from baselines.quantization import save_quantized
+from experiments.jobs.stage import Task
 from experiments.stages.configs import QLoraConfig, QuantizeConfig
 from experiments.stages.data import rows_of
-from experiments.stages.interface import Task
 from experiments.stages.models import ADAPTER, DTYPES, copy_tokenizer, device, load
 from experiments.stages.train import fit
 from impact.compression import parameter_count

@@ -1,9 +1,10 @@
 """The stages: a new one is its file, its config and an entry here.
 
-`version`, or for single methods `ahead`, is raised whenever the same recipe would give another output; a test fails
-when the sources of a stage have changed and its version has not (tests/experiments/stage_sources.json).
+`version`, or that of a single method in its own file, is raised whenever the same recipe would give another output; a
+test fails when the sources of either have changed and its version has not (tests/experiments/stage_sources.json).
 """
 
+from experiments.jobs.stage import Stage
 from experiments.stages.configs import (
     BaseConfig,
     CompressConfig,
@@ -21,7 +22,6 @@ from experiments.stages.configs import (
     SpeedConfig,
     TrainConfig,
 )
-from experiments.stages.interface import Stage
 
 _MODEL_FILES = ("experiments/stages/models.py", "impact/checkpoint.py")
 _MINIATURE = (
@@ -30,22 +30,17 @@ _MINIATURE = (
     "experiments/miniature/programs.py",
     "experiments/miniature/domains.py",
 )
+_BENCHMARKS = ("evals/benchmarks/__init__.py", "evals/benchmarks/interface.py")  # each one's file has its own version
 _SEQUENCES = ("evals/tokenisation.py", "evals/prompts.py")
 _TRAINING = ("experiments/stages/train.py", "experiments/stages/checkpoints.py")
-_METHODS = (
-    "impact/interface.py",
-    "impact/factorisation.py",
+# Methods' files have versions of their own, with what they import.
+_COMPRESSION = (
+    "experiments/stages/compress.py",
+    "experiments/stages/components.py",
     "impact/compression.py",
-    "impact/ranks.py",
-    "impact/importance.py",
-    "impact/reconstruction.py",
-    "impact/method.py",
-    "baselines/svd.py",
-    "baselines/fwsvd.py",
-    "baselines/asvd.py",
-    "baselines/afm.py",
-    "baselines/flap.py",
+    *_MODEL_FILES,
 )
+_SEARCH = ("experiments/stages/search.py", "evals/perplexity.py")
 
 DATA = Stage(
     "data",
@@ -55,7 +50,7 @@ DATA = Stage(
     (
         "experiments/stages/data.py",
         *_MINIATURE,
-        "evals/benchmarks.py",
+        *_BENCHMARKS,
         "evals/json_lines.py",
         "evals/published.py",
     ),
@@ -105,25 +100,17 @@ PREPARE = Stage(
     1,
     PrepareConfig,
     "experiments.stages.compress:prepare",
-    ("experiments/stages/compress.py", *_MODEL_FILES, *_METHODS),
+    _COMPRESSION,
     wide=True,
     typical_s=3,
-    ahead={"impact": 2, "afm": 2},
+    follows_method=True,
 )
 SCORE = Stage(
     "score",
     1,
     ScoreConfig,
     "experiments.stages.compress:score",
-    (
-        "experiments/stages/compress.py",
-        "baselines/replay.py",
-        "baselines/gradient_sensitivity.py",
-        "evals/perplexity.py",
-        *_MODEL_FILES,
-        *_SEQUENCES,
-        *_METHODS,
-    ),
+    (*_SEARCH, *_COMPRESSION, *_SEQUENCES),
     typical_s=15,
 )
 COMPRESS = Stage(
@@ -131,7 +118,7 @@ COMPRESS = Stage(
     1,
     CompressConfig,
     "experiments.stages.compress:run",
-    ("experiments/stages/compress.py", *_MODEL_FILES, *_METHODS),
+    _COMPRESSION,
     typical_s=1,
 )
 SFT = Stage(
@@ -189,8 +176,7 @@ EVALUATE = Stage(
         "experiments/stages/halving.py",
         "evals/generate.py",
         "evals/lm_eval_task.py",
-        "evals/benchmarks.py",
-        "evals/code_problems.py",
+        *_BENCHMARKS,
         "evals/code_prompts.py",
         "evals/prompts.py",
         *_MODEL_FILES,
@@ -205,10 +191,7 @@ JUDGE = Stage(
     (
         "experiments/stages/judge.py",
         "evals/judging.py",
-        "evals/benchmarks.py",
-        "evals/gsm8k_scoring.py",
-        "evals/math_scoring.py",
-        "evals/code_problems.py",
+        *_BENCHMARKS,
         "evals/program_extraction.py",
         "evals/execution/programs.py",
         "evals/execution/isolation.py",
@@ -221,7 +204,7 @@ JUDGE = Stage(
     ),
     typical_s=2,
 )
-_SPEED = ("experiments/stages/speed.py", "evals/machine_limits.py")
+_SPEED = ("experiments/stages/speed.py", "evals/speed/machine_limits.py")
 LIMITS = Stage(
     "limits",
     2,
@@ -239,9 +222,9 @@ SPEED = Stage(
     "experiments.stages.speed:run",
     (
         *_SPEED,
-        "evals/throughput.py",
-        "evals/vllm_throughput.py",
-        "evals/random_weights.py",
+        "evals/speed/throughput.py",
+        "evals/speed/vllm_throughput.py",
+        "evals/speed/random_weights.py",
         "impact/decoding.py",
         "impact/static_decoder.py",
         *_MODEL_FILES,
@@ -257,15 +240,14 @@ PROFILING_COST = Stage(
     "experiments.stages.profiling_cost:run",
     (
         "experiments/stages/profiling_cost.py",
-        "evals/peak_memory.py",
-        "evals/random_weights.py",
+        "evals/speed/peak_memory.py",
+        "evals/speed/random_weights.py",
         "impact/calibration.py",
         "impact/streaming_calibration.py",
         "impact/naive.py",
-        "baselines/replay.py",
-        "baselines/gradient_sensitivity.py",
+        "impact/compression.py",
         "baselines/naive_search.py",
-        *_METHODS,
+        *_SEARCH,
     ),
     wide=True,
     accelerated=True,

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from evals.machine_limits import MachineLimits, hardware_name, machine_limits
-from evals.random_weights import ModelShape, random_weights_model
-from evals.throughput import SpeedSettings, measure_speed
+from evals.speed.machine_limits import MachineLimits, hardware_name, machine_limits
+from evals.speed.random_weights import ModelShape, random_weights_model
+from evals.speed.throughput import SpeedSettings, measure_speed
 from experiments.errors import UserError
+from experiments.jobs.stage import Task
 from experiments.settings import Load, Shape
 from experiments.stages.configs import LimitsConfig, SpeedConfig
-from experiments.stages.interface import Task
 from experiments.stages.models import DTYPES, device
 from impact.checkpoint import load_model
 from impact.export import export_model
@@ -36,7 +36,7 @@ def limits(task: Task) -> dict[str, Any]:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Returns evals.throughput.SpeedMeasurement of the input model, or of one with random weights, as a mapping."""
+    """Returns a SpeedMeasurement (evals.speed.throughput) of the input model or of random weights, as a mapping."""
     config: SpeedConfig = task.config
     allowed = MachineLimits(**json.loads((task.inputs["limits"] / LIMITS).read_text()))
     if (here := hardware_name(str(device()))) != allowed.hardware:
@@ -68,7 +68,7 @@ def _served(model: PreTrainedModel, config: SpeedConfig, task: Task) -> dict[str
     with tempfile.TemporaryDirectory(dir=task.out) as folder:
         checkpoint = Path(folder) / "checkpoint"
         export_model(model, None, checkpoint)
-        order = [str(VLLM_PYTHON), "-m", "evals.vllm_throughput", str(checkpoint), "--dtype", dtype]
+        order = [str(VLLM_PYTHON), "-m", "evals.speed.vllm_throughput", str(checkpoint), "--dtype", dtype]
         order += ["--route", config.route]
         for name, value in _numbers(config.load).items():
             order += [f"--{name.replace('_', '-')}", str(value)]

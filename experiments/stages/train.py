@@ -30,11 +30,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from evals.json_lines import Row
 from evals.tokenisation import tokenise_row
 from experiments.errors import UserError
+from experiments.jobs.stage import Task
 from experiments.settings import Training
 from experiments.stages.checkpoints import ByTime, Checkpoints
 from experiments.stages.configs import TrainConfig
 from experiments.stages.data import rows_of
-from experiments.stages.interface import Task
 from experiments.stages.models import copy_tokenizer, load
 from impact.checkpoint import save_model
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ import torch
 
 from baselines.asvd import Asvd
 from baselines.gradient_sensitivity import loss_changes
-from experiments.stages.compress import SearchPerplexity
+from experiments.stages.models import batches
+from experiments.stages.search import SearchPerplexity
 from impact.rank_rule import RankRule
 
 CANDIDATES = (0.2, 0.5, 0.8)
@@ -110,11 +110,10 @@ class Characters:
 def test_the_stages_losses_are_those_of_its_perplexity(build_model: Any) -> None:
     rows = [{"query": "2+2?", "response": "The answer is: 4"}, {"query": "1?", "response": "1"}]
     rows.append({"query": "a longer question", "response": "and its answer"})
-    config = SimpleNamespace(batch_size=2, max_length=256)
     seen: list[tuple[int, int]] = []
-    task: Any = SimpleNamespace(config=config, progress=lambda done, of: seen.append((done, of)))
     tokenizer: Any = Characters()
-    perplexity, model = SearchPerplexity(task, tokenizer, rows, expected=1), build_model("llama")
+    made = batches(tokenizer, rows, 2, 256)
+    perplexity, model = SearchPerplexity(made, 1, lambda done, of: seen.append((done, of))), build_model("llama")
     pairs = [(loss.item(), count) for loss, count in perplexity.losses(model)]
     mean = sum(loss for loss, _ in pairs) / sum(count for _, count in pairs)
     assert perplexity(model) == pytest.approx(math.exp(mean), rel=1e-5)

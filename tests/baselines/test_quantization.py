@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from baselines.flap import Flap
-from baselines.quantization import LLM_INT8, NF4, WEIGHT_ONLY, is_quantized, load_quantized, save_quantized
+from baselines.quantization import LLM_INT8, NF4, WEIGHT_ONLY, load_quantized, save_quantized
 from baselines.svd import Svd
+from experiments.stages.models import is_quantized
 from impact.checkpoint import load_model, save_model
 from impact.compression import compress
 from impact.factorisation import FactorisedLinear

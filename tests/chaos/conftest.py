@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from experiments.store import Store
+from experiments.jobs.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "IMPACT_CHAOS"

@@ -2,11 +2,42 @@ import json
 from pathlib import Path
 
 import pytest
+from lm_eval.tasks import TaskManager
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.benchmarks import BENCHMARKS, AnswerBenchmark, get_benchmark, load_rows
+from evals import benchmarks
+from evals.benchmarks import BENCHMARKS, AnswerBenchmark, Judging, get_benchmark, load_rows
+from evals.generate import generate_completions
 from evals.json_lines import DataFileError
+from evals.judging import judge_generations
+from evals.lm_eval_task import task_file
+from evals.prompts import evaluation_prompt
+from evals.published import local_file, published_set
 from evals.verdict import Verdict
 
+CAPITALS = """
+from evals.benchmarks.interface import AnswerBenchmark, PublishedSet
+from evals.verdict import Verdict
+
+
+def score(completion, row):
+    return Verdict(completion.strip() == row["capital"], completion.strip(), row["capital"])
+
+
+BENCHMARK = AnswerBenchmark(
+    name="capitals",
+    label="Capitals",
+    published=PublishedSet("somebody/capitals", files={"test": ("world.jsonl",)}),
+    fields=("country", "capital"),
+    max_gen_toks=16,
+    typical_tokens=3,
+    test_size=2,
+    question_field="country",
+    score=score,
+    gold=lambda row: row["capital"],
+    solution=lambda row: f"The answer is: {row['capital']}",
+)
+"""
 GSM8K_LINE = json.dumps({"question": "q", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"})
 
 
@@ -19,6 +50,47 @@ def answers(name: str) -> AnswerBenchmark:
 def test_unknown_benchmark_names_those_there_are() -> None:
     with pytest.raises(KeyError, match="gsm8k, math"):
         get_benchmark("gsm9k")
+
+
+def test_the_order_is_that_of_the_tables() -> None:
+    assert [*BENCHMARKS] == ["gsm8k", "math", "humaneval", "mbpp"]
+
+
+def test_a_new_benchmark_is_one_file(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put into the folder it is found, read, prompted, generated for, judged, and known to lm-eval."""
+    (tmp_path / "capitals.py").write_text(CAPITALS)
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path)])
+    every = {benchmark.name: benchmark for benchmark in benchmarks.found()}
+    assert [*every] == ["capitals", *BENCHMARKS]
+    monkeypatch.setitem(BENCHMARKS, "capitals", every["capitals"])
+    (tmp_path / "capitals").mkdir()
+    file = tmp_path / "capitals" / "world.jsonl"
+    rows = [{"country": "France", "capital": "Paris"}, {"country": "Peru", "capital": "Lima"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert local_file(tmp_path, "capitals", "test") == file
+    assert published_set("capitals").repository == "somebody/capitals"
+    assert load_rows("capitals", file) == rows
+    chosen = answers("capitals")
+    assert chosen.prompt(rows[0], "alpaca") == evaluation_prompt("France")
+    assert chosen.sft_rows(rows)[1] == {"query": "Peru", "response": "The answer is: Lima"}
+    assert [verdict.correct for verdict in chosen.judge(["Paris\n", "Cusco"], rows, Judging())] == [True, False]
+
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "capitals.yaml").write_text(task_file(chosen))
+    manager = TaskManager(include_path=tmp_path / "tasks", include_defaults=False, metadata={"data_file": str(file)})
+    task = manager.load(["impact_capitals"])["tasks"]["impact_capitals"]
+    document, _ = task.test_docs()
+    assert task.process_results(document, ["Paris"]) == {"pass_at_1": 1.0}
+    assert task.config.generation_kwargs["max_gen_toks"] == 16
+
+    out = tmp_path / "generations.jsonl"
+    assert generate_completions(model, tokenizer, "capitals", file, out, batch_size=2, max_gen_toks=8) == 2
+    assert [each.task_id for each in judge_generations("capitals", out, file, Judging())] == [
+        "capitals/0",
+        "capitals/1",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from evals.benchmarks import BENCHMARKS, CodeBenchmark, Judging, load_rows
-from evals.code_problems import humaneval_problem, mbpp_problem
-from evals.code_prompts import code_prompt, code_stops
+from evals.benchmarks.humaneval import humaneval_problem
+from evals.benchmarks.mbpp import mbpp_problem
+from evals.code_prompts import code_prompt
 from evals.json_lines import DataFileError, Row
 from evals.program_extraction import extract_program, unfenced
 from evals.prompts import instruction_prompt
@@ -80,8 +81,9 @@ def test_prompts_of_each_style() -> None:
         "Create a Python script for this problem:\n" + problem.strip()
     )
     assert code_prompt(problem, "chat").endswith(f"```\n{problem.strip()}\n```\n")
-    assert "\ndef " in code_stops("humaneval", "raw") and "\ndef " not in code_stops("humaneval", "alpaca")
-    assert "\nassert" in code_stops("mbpp", "raw")
+    stops = benchmark("humaneval").stop_strings
+    assert "\ndef " in stops("raw") and "\ndef " not in stops("alpaca")
+    assert "\nassert" in benchmark("mbpp").stop_strings("raw")
 
 
 @pytest.mark.parametrize(

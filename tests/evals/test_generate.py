@@ -1,19 +1,33 @@
 import json
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import torch
-import yaml
+from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, decoders, models
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals import generate
 from evals.benchmarks import BENCHMARKS, Judging
 from evals.code_prompts import CHAT_ANSWER, Style, code_prompt
-from evals.generate import TASKS_FOLDER, _LoadedModel, generate_completions
+from evals.generate import _LoadedModel, generate_completions
 from evals.json_lines import DataFileError
 from evals.judging import judge_generations
+from evals.lm_eval_task import TASKS_FOLDER, task_file
 from evals.prompts import evaluation_prompt
+
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"question": "q", "answer": "#### 2"},
+    "math": {"problem": "p", "solution": r"$\boxed{2}$"},
+    "humaneval": {
+        "task_id": "HumanEval/0",
+        "prompt": "def f():\n",
+        "entry_point": "f",
+        "test": "def check(f):\n    f()",
+    },
+    "mbpp": {"task_id": 2, "prompt": "p", "code": "def f(): pass", "test_list": ["assert f() is None"]},
+}
 
 
 @pytest.fixture
@@ -154,21 +168,26 @@ def test_bad_calls_leave_no_output(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("style", get_args(Style))
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_task_files_agree_with_the_registry(name: str) -> None:
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
-    task = yaml.load((TASKS_FOLDER / f"{name}.yaml").read_text(), Loader)
+def test_lm_eval_finds_the_tasks_and_they_agree_with_the_registry(name: str, style: Style, tmp_path: Path) -> None:
     benchmark = BENCHMARKS[name]
-    assert task["task"] == benchmark.task_name
-    assert task["generation_kwargs"] == {
+    assert (TASKS_FOLDER / f"{name}.yaml").read_text() == task_file(benchmark), "run python -m evals.lm_eval_task"
+    (tmp_path / "test.jsonl").write_text(json.dumps(PROBLEMS[name]) + "\n")
+    metadata = {"data_file": str(tmp_path / "test.jsonl"), "style": style}
+    manager = TaskManager(include_path=TASKS_FOLDER, include_defaults=False, metadata=metadata)
+    task = manager.load([benchmark.task_name])["tasks"][benchmark.task_name]
+    assert task.config.task == benchmark.task_name
+    assert task.config.generation_kwargs == {
         "do_sample": False,
         "max_gen_toks": benchmark.max_gen_toks,
-        "until": list(benchmark.stop_strings("alpaca")),
+        "until": list(benchmark.stop_strings(style)),
     }
-    assert task["metadata"]["version"] and task["num_fewshot"] == 0
+    assert task.config.gen_prefix == benchmark.answer_opening(style)
+    assert task.config.metadata["version"] and task.config.num_fewshot == 0
+    (document,) = task.test_docs()
+    assert task.doc_to_text(document) == benchmark.prompt(PROBLEMS[name], style)
+    assert task.process_results(document, ["nothing"]) == {"pass_at_1": 0.0}
 
 
 @pytest.mark.parametrize("style", ["alpaca", "raw", "chat"])

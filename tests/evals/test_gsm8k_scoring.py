@@ -1,6 +1,6 @@
 import pytest
 
-from evals import gsm8k_scoring
+from evals.benchmarks import gsm8k
 
 
 def row(gold: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def row(gold: str) -> dict[str, str]:
     ],
 )
 def test_number_read_from_the_tail(tail: str, read: int | None) -> None:
-    assert gsm8k_scoring.extract_answer(f" First, 99. The answer is: {tail}") == read
+    assert gsm8k.extract_answer(f" First, 99. The answer is: {tail}") == read
 
 
 @pytest.mark.parametrize(
@@ -55,22 +55,22 @@ def test_number_read_from_the_tail(tail: str, read: int | None) -> None:
     ],
 )
 def test_only_the_text_after_the_last_mark_counts(completion: str, read: int | None) -> None:
-    assert gsm8k_scoring.extract_answer(completion) == read
+    assert gsm8k.extract_answer(completion) == read
 
 
 def test_verdict() -> None:
-    verdict = gsm8k_scoring.score("The answer is: 1,080", row("1,080"))
+    verdict = gsm8k.score("The answer is: 1,080", row("1,080"))
     assert (verdict.correct, verdict.extracted, verdict.gold) == (True, "1080", "1080")
-    verdict = gsm8k_scoring.score("The answer is: 1081", row("1,080"))
+    verdict = gsm8k.score("The answer is: 1081", row("1,080"))
     assert (verdict.correct, verdict.extracted) == (False, "1081")
-    verdict = gsm8k_scoring.score("1080", row("1,080"))
+    verdict = gsm8k.score("1080", row("1,080"))
     assert (verdict.correct, verdict.extracted) == (False, None)
     # a gold with two commas can be matched only by an answer without any
-    assert not gsm8k_scoring.score("The answer is: 109,200,000", row("109,200,000")).correct
-    assert gsm8k_scoring.score("The answer is: 109200000", row("109,200,000")).correct
+    assert not gsm8k.score("The answer is: 109,200,000", row("109,200,000")).correct
+    assert gsm8k.score("The answer is: 109200000", row("109,200,000")).correct
 
 
 @pytest.mark.parametrize("answer", ["no mark", "#### twelve", "#### 1.5", "####18"])
 def test_unreadable_gold(answer: str) -> None:
     with pytest.raises(ValueError, match="no integer after"):
-        gsm8k_scoring.gold_answer({"answer": answer})
+        gsm8k.gold_answer({"answer": answer})

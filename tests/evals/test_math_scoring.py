@@ -1,6 +1,6 @@
 import pytest
 
-from evals import math_scoring
+from evals.benchmarks import math
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from evals import math_scoring
     ],
 )
 def test_boxed_answer(solution: str, content: str | None) -> None:
-    assert math_scoring.boxed_answer(solution) == content
+    assert math.boxed_answer(solution) == content
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_boxed_answer(solution: str, content: str | None) -> None:
     ],
 )
 def test_extraction(completion: str, read: str | None) -> None:
-    assert math_scoring.extract_answer(completion) == read
+    assert math.extract_answer(completion) == read
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_extraction(completion: str, read: str | None) -> None:
     ],
 )
 def test_equivalent(first: str, second: str) -> None:
-    assert math_scoring.is_equivalent(first, second)
+    assert math.is_equivalent(first, second)
 
 
 @pytest.mark.parametrize(
@@ -95,29 +95,29 @@ def test_equivalent(first: str, second: str) -> None:
     ],
 )
 def test_not_equivalent(first: str, second: str) -> None:
-    assert not math_scoring.is_equivalent(first, second)
+    assert not math.is_equivalent(first, second)
 
 
 @pytest.mark.parametrize("broken", [r"\frac", r"1\sqrt", r"5\text{ a}\text{ b}", r"\frac{1}{2}\frac", r"\sqrt\sqrt2"])
 def test_what_has_no_normal_form_is_compared_as_it_stands(broken: str) -> None:
     with pytest.raises(ValueError):
-        math_scoring.normalise(broken)
-    assert math_scoring.is_equivalent(broken, broken)
-    assert not math_scoring.is_equivalent(broken, broken + " ")
+        math.normalise(broken)
+    assert math.is_equivalent(broken, broken)
+    assert not math.is_equivalent(broken, broken + " ")
     # the other side is then not normalised either
-    assert not math_scoring.is_equivalent(broken, "1")
+    assert not math.is_equivalent(broken, "1")
 
 
 def test_half_a_fraction_leaves_the_whole_text_alone() -> None:
-    assert math_scoring.normalise(r"\frac12+\frac3") == r"\frac12+\frac3"
+    assert math.normalise(r"\frac12+\frac3") == r"\frac12+\frac3"
 
 
 def test_verdict() -> None:
     gold_row = {"problem": "?", "solution": r"so $\boxed{\dfrac{1}{2}}$"}
-    verdict = math_scoring.score("The answer is: 1/2.", gold_row)
+    verdict = math.score("The answer is: 1/2.", gold_row)
     assert (verdict.correct, verdict.extracted, verdict.gold) == (True, "1/2", r"\dfrac{1}{2}")
-    assert not math_scoring.score("The answer is: $1/2$", gold_row).correct
-    assert not math_scoring.score("1/2", gold_row).correct
+    assert not math.score("The answer is: $1/2$", gold_row).correct
+    assert not math.score("1/2", gold_row).correct
     # a gold without a braced box is never matched, not even by an empty answer
     for completion in ("The answer is: 2", "The answer is: "):
-        assert not math_scoring.score(completion, {"solution": r"\boxed 2"}).correct
+        assert not math.score(completion, {"solution": r"\boxed 2"}).correct

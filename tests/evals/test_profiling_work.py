@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evals.profiling_work import ProfilingWork, carried_over
-from evals.random_weights import SHAPES, ModelShape, random_weights_model
+from evals.speed.profiling_work import ProfilingWork, carried_over
+from evals.speed.random_weights import SHAPES, ModelShape, random_weights_model
 
 COVARIANCE = frozenset({"activation_covariance"})
 BOTH = COVARIANCE | {"squared_gradient"}

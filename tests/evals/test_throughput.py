@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, LlamaForCausalLM
 
-from evals import throughput
-from evals.machine_limits import MachineLimits, machine_limits
-from evals.random_weights import SHAPES, ModelShape, random_weights_model, rank_at, share_for_size
-from evals.throughput import SpeedSettings, measure_speed, workload
+from evals.speed import throughput
+from evals.speed.machine_limits import MachineLimits, machine_limits
+from evals.speed.random_weights import SHAPES, ModelShape, random_weights_model, rank_at, share_for_size
+from evals.speed.throughput import SpeedSettings, measure_speed, workload
 from impact.compression import parameter_count
 from impact.decoding import FusedAttention
 from impact.factorisation import FactorisedLinear
@@ -177,7 +177,7 @@ def test_a_measurement_runs_the_model_as_set(
 def test_resident_peak_sees_a_large_tensor_and_forgets_it() -> None:
     """In a process of its own, as points are measured: a long-lived one finds room in memory that it already holds."""
     script = (
-        "import torch\nfrom evals.peak_memory import peak_memory, reset_peak\nkind = reset_peak('cpu')\n"
+        "import torch\nfrom evals.speed.peak_memory import peak_memory, reset_peak\nkind = reset_peak('cpu')\n"
         "before = peak_memory('cpu', kind)\ntensor = torch.ones(2**26)\n"
         "print(kind, peak_memory('cpu', kind) - before)"
     )

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.children import StageError, git_state, run_bundle, start_server
-from experiments.jobs import Job
-from experiments.observer import Together
+from experiments.jobs.job import Job
+from experiments.jobs.stage import Stage
+from experiments.jobs.store import Store
+from experiments.running.children import StageError, git_state, run_bundle, start_server
 from experiments.settings import Settings
-from experiments.stages.interface import Stage
-from experiments.store import Store
 
 FORKING = """
 import os, signal, time
@@ -39,18 +38,17 @@ def run(task):
 CALLING = """
 import sys
 from pathlib import Path
-from experiments.children import StageError, run_bundle, start_server
-from experiments.jobs import Job
-from experiments.observer import Together
+from experiments.running.children import PRELOADED_ALONE, StageError, run_bundle, start_server
+from experiments.jobs.job import Job
 from experiments.settings import Settings
-from experiments.stages.interface import Stage
-from experiments.store import Store
+from experiments.jobs.stage import Stage
+from experiments.jobs.store import Store
 
 sys.path.insert(0, sys.argv[1])
-start_server()
+start_server(PRELOADED_ALONE)
 try:
     job = Job(Stage("locking", 1, Settings, "locking_stage:run", ()), Settings())
-    run_bundle(Store(Path(sys.argv[1]) / "store"), [job], 1, Together())
+    run_bundle(Store(Path(sys.argv[1]) / "store"), [job], 1, print)
 except StageError as error:
     print(error)
 """
@@ -64,7 +62,7 @@ def test_the_locks_of_a_killed_stage_are_removed_without_a_word(tmp_path: Path) 
 
 INTERRUPTED = """
 import sys, time
-from experiments.children import start_server
+from experiments.running.children import start_server
 try:
     start_server()
     time.sleep(0.7)  # by then it imports
@@ -98,7 +96,7 @@ def test_a_killed_stage_takes_with_it_what_it_had_started(tmp_path: Path, monkey
     job = Job(Stage("forking", 1, Settings, "forking_stage:run", ()), Settings(), paths={"child": str(child)})
     start_server()
     with pytest.raises(StageError, match="forking was killed, most likely because memory ran out"):
-        run_bundle(Store(tmp_path / "store"), [job], 1, Together())
+        run_bundle(Store(tmp_path / "store"), [job], 1, print)
     until = time.monotonic() + 5
     while alive(int(child.read_text())) and time.monotonic() < until:
         time.sleep(0.02)
@@ -115,15 +113,19 @@ def alive(pid: int) -> bool:
 
 def test_tables_that_a_run_writes_are_no_changes_of_its_code(tmp_path: Path) -> None:
     assert git_state(tmp_path) == {"commit": None, "dirty": False}
-    code, table = tmp_path / "experiments" / "jobs.py", tmp_path / "results" / "tiny" / "table6.csv"
-    for file in (code, table):
+    code, deeper = tmp_path / "experiments" / "jobs.py", tmp_path / "results" / "x" / "y.py"
+    tables = [tmp_path / "results" / name for name in ("tiny/table6.csv", "reference/tiny/table6.json")]
+    for file in (code, deeper, *tables):
         file.parent.mkdir(parents=True)
         file.write_text("before")
     identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
     for order in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "all"]):
         subprocess.run(["git", "-C", str(tmp_path), *order], check=True)
-    table.write_text("after")
+    for table in tables:
+        table.write_text("after")
     clean = git_state(code.parent)
     assert clean["commit"] and not clean["dirty"]
-    code.write_text("after")
-    assert git_state(code.parent) == {"commit": clean["commit"], "dirty": True}
+    for file in (code, deeper):
+        file.write_text("after")
+        assert git_state(code.parent) == {"commit": clean["commit"], "dirty": True}
+        file.write_text("before")

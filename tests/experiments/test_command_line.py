@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.command_line import MEASUREMENTS, main
-from experiments.options import ACCURACY, TABLES
+from experiments.commands.catalogue import COMMANDS
+from experiments.commands.main import main
+from experiments.commands.reference import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,8 +136,36 @@ def test_a_dry_run_of_everything_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_every_table_can_be_asked_for_and_made() -> None:
-    assert {*TABLES} == {*ACCURACY, *MEASUREMENTS}
+def test_help_shows_a_commands_own_options_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert {word.strip(",") for word in said.split() if word.startswith("--")} == {
+        *("--method", "--keep", "--target-size", "--eta", "--calibration", "--dense-if-larger", "--help"),
+    }
+    assert "./reproduce.sh compress meta-llama/Llama-2-7b-hf smaller --keep 60" in said
+    for command in COMMANDS.values():
+        assert main(["--help", command.name]) == 0
+        assert f"example:\n  ./reproduce.sh {command.name}" in capsys.readouterr().out
+
+
+def test_all_commands_fit_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert main(["--help"]) == 0 and capsys.readouterr().out == said
+    assert len(said.splitlines()) <= 30
+    assert all(name in said.split() for name in COMMANDS)
+
+
+def test_the_page_of_commands_is_made_from_them() -> None:
+    assert (ROOT / "docs" / "commands.md").read_text() == reference()
+
+
+@pytest.mark.parametrize("order", ["{} table6", "table6 {}", "{} why table6 impact:3", "why {} table6 impact:3"])
+def test_options_may_stand_anywhere(order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = f"--preset smoke --store {tmp_path / 'store'}"
+    arguments = order.format(options).split() + (["--dry-run"] if "why" not in order else [])
+    assert main(arguments) == 0
+    assert "prepare impact" in " ".join(capsys.readouterr().out.split())
 
 
 def test_all_leaves_out_what_the_selection_has_no_part_of_and_says_so_first(
@@ -147,7 +176,12 @@ def test_all_leaves_out_what_the_selection_has_no_part_of_and_says_so_first(
     said = capsys.readouterr().out.splitlines()
     left_out = [line for line in said if line.startswith("left out of all: ")]
     assert said[: len(left_out)] == left_out
-    assert [line.split()[4] for line in left_out] == [f"table{n}" for n in (10, 11, 12, 13, 1, 2)] + ["gauge"]
+    assert [line.split()[4] for line in left_out] == [
+        *(f"table{n}" for n in (10, 11, 12, 13)),
+        "gauge",
+        "table1",
+        "table2",
+    ]
     assert any("nf4" in line for line in said) and not any("impact row" in line for line in said[len(left_out) :])
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from experiments.compress_model import Compressed, compress_model
+from experiments.commands.compress import Compressed, compress_model
 from experiments.errors import UserError
 from experiments.stages.models import batches
 from impact.calibration import calibrate
@@ -252,7 +252,7 @@ def test_an_interruption_leaves_nothing(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.compress_model.compress", interrupted)
+    monkeypatch.setattr("experiments.commands.compress.compress", interrupted)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         run(keep=50)

@@ -9,13 +9,12 @@ from threading import Barrier
 import pytest
 import torch
 
-from experiments.children import PRELOADED_ALONE, PRELOADED_WITH_GPUS, StageError, run_bundle, start_server
-from experiments.gpus import VISIBLE, FreeGpus, first_gpus
-from experiments.jobs import Job
-from experiments.observer import Together
+from experiments.jobs.job import Job
+from experiments.jobs.stage import Stage
+from experiments.jobs.store import Store
+from experiments.running.children import PRELOADED_ALONE, PRELOADED_WITH_GPUS, StageError, run_bundle, start_server
+from experiments.running.gpus import VISIBLE, FreeGpus, first_gpus
 from experiments.settings import Settings
-from experiments.stages.interface import Stage
-from experiments.store import Store
 
 SEEING = f"""
 import os
@@ -36,14 +35,14 @@ def seeing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 def test_a_stage_that_asked_for_no_gpu_sees_none(tmp_path: Path, seeing: Job) -> None:
     store = Store(tmp_path / "store")
-    run_bundle(store, [seeing], 1, Together())
+    run_bundle(store, [seeing], 1, print)
     assert (store.directory(seeing) / "seen").read_text() == ""
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees the GPUs here")
 def test_a_stage_with_gpus_that_pytorch_does_not_see_ends_in_one_line(tmp_path: Path, seeing: Job) -> None:
     with pytest.raises(StageError, match=r"given the GPUs 3,1, and PyTorch \S+ sees none: .* remove .venv"):
-        run_bundle(Store(tmp_path / "store"), [seeing], 1, Together(), gpus=["3", "1"])
+        run_bundle(Store(tmp_path / "store"), [seeing], 1, print, gpus=["3", "1"])
 
 
 @pytest.mark.parametrize(("named", "names"), [(None, ["0", "1", "2"]), ("5,GPU-7f,6", ["5", "GPU-7f", "6"])])

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from evals.json_lines import read_json_lines, write_json_lines
 from evals.tokenisation import tokenise_row
 from experiments.errors import UserError
+from experiments.jobs.stage import Task
 from experiments.miniature.architecture import tiny_llama_config
 from experiments.miniature.domains import generate
 from experiments.miniature.splits import Sizes
@@ -22,7 +23,6 @@ from experiments.settings import Calibration, Evaluation, Perplexity
 from experiments.stages import measure, profile
 from experiments.stages.configs import EvaluateConfig, PerplexityConfig, ProfileConfig
 from experiments.stages.halving import halving
-from experiments.stages.interface import Task
 from impact.calibration import STATISTICS
 
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")

@@ -1,23 +1,26 @@
 """A job's identity is its recipe: what must change it, and what must not."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments.jobs import Job, bundles
-from experiments.plan import Plan, Selection, plan_table
-from experiments.schedule import job_from, job_record
-from experiments.settings import known, load_preset, load_table
-from experiments.stages.registry import PREPARE
+from baselines.declarations import Declaration, declared
+from experiments.jobs.job import Job, bundles
+from experiments.running.schedule import job_from, job_record
+from experiments.settings import known, load_preset
+from experiments.tables.accuracy import AccuracyPlan, plan_table
+from experiments.tables.declared import accuracy_tables, load_table
+from experiments.tables.target import Selection
 
 
-def planned(**selection: object) -> Plan:
+def planned(**selection: object) -> AccuracyPlan:
     return plan_table(load_table("table6"), load_preset("tiny"), Selection(**selection))  # type: ignore[arg-type]
 
 
-def keys(plan: Plan, *stages: str) -> set[str]:
+def keys(plan: AccuracyPlan, *stages: str) -> set[str]:
     return {job.key for job in plan.jobs if not stages or job.stage.name in stages}
 
 
@@ -28,12 +31,18 @@ def test_changing_eta_reruns_only_impact_from_its_preparation_on() -> None:
     assert {job.stage.name for job in new} == {"prepare", "compress", "perplexity", "sft", "evaluate", "judge"}
 
 
-def test_a_stage_changed_for_one_method_makes_no_others_outputs_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = planned()
-    raised = replace(PREPARE, ahead={**PREPARE.ahead, "afm": PREPARE.version + 7})
-    monkeypatch.setattr("experiments.plan.PREPARE", raised)
-    new = [job for job in planned().jobs if job.key not in keys(before)]
-    assert new and {job.label.split()[0] for job in new} == {"afm"}
+@pytest.mark.parametrize("version", [9, "a hash of its sources"])
+def test_one_methods_new_version_makes_no_others_outputs_anew(
+    version: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raised(name: str, settings: Mapping[str, object]) -> Declaration:
+        there = declared(name, settings)
+        return replace(there, version=version) if name == "afm" else there
+
+    before = keys(planned())
+    monkeypatch.setattr("experiments.jobs.stage.declared", raised)
+    new = [job for job in planned().jobs if job.key not in before]
+    assert {job.label.split()[0] for job in new} == {"afm"} and {"prepare", "compress"} < {j.stage.name for j in new}
 
 
 def test_fewer_methods_or_rows_ask_for_a_subset_of_the_same_jobs() -> None:
@@ -117,7 +126,7 @@ def test_jobs_survive_the_schedule_file() -> None:
 
 
 @pytest.mark.parametrize("preset", known("presets"))
-@pytest.mark.parametrize("name", known("tables"))
+@pytest.mark.parametrize("name", accuracy_tables())
 def test_every_preset_plans_every_table(preset: str, name: str) -> None:
     table = load_table(name)
     plan = plan_table(table, load_preset(preset), Selection())
@@ -127,7 +136,7 @@ def test_every_preset_plans_every_table(preset: str, name: str) -> None:
 
 
 def test_tables_of_one_domain_share_their_data_and_those_of_two_share_nothing() -> None:
-    plans = {name: plan_table(load_table(name), load_preset("tiny"), Selection()) for name in known("tables")}
+    plans = {name: plan_table(load_table(name), load_preset("tiny"), Selection()) for name in accuracy_tables()}
     shared = keys(plans["table6"]) & keys(plans["table7"])
     assert shared == {plans["table6"].data.key}
     assert not keys(plans["table6"]) & keys(plans["table8"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from experiments.store import Store
+from experiments.jobs.store import Store
 from impact.checkpoint import load_model
 from impact.export import export_model
 

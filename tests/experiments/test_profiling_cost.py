@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from evals.random_weights import SHAPES
+from evals.speed.random_weights import SHAPES
 from experiments.errors import UserError
-from experiments.jobs import Job
-from experiments.profiling_cost import plan_profiling_cost
-from experiments.profiling_points import PAPER_SHAPE, measured_point, papers_work_of, work_of
+from experiments.jobs.job import Job
+from experiments.jobs.stage import Task
 from experiments.settings import known, load_preset
-from experiments.stages.interface import Task
 from experiments.stages.profiling_cost import random_rows
 from experiments.stages.speed import model_shape
-from results.profiling import build_profiling_table
+from experiments.tables.profiling import plan_profiling_cost
+from experiments.tables.profiling_points import PAPER_SHAPE, measured_point, papers_work_of, work_of
+from results.tables.profiling import build_profiling_table
 
 SMOKE = plan_profiling_cost(load_preset("smoke"))
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.gauge import plan_gauge
-from experiments.plan import Selection, plan_table
-from experiments.quantization import plan_quantization
-from experiments.settings import load_preset, load_quantized_table, load_table
-from results.printed import printed_table
+from experiments.settings import load_preset
+from experiments.tables.accuracy import plan_table
+from experiments.tables.declared import load_quantized_table, load_table
+from experiments.tables.gauge import plan_gauge
+from experiments.tables.quantized import plan_quantization
+from experiments.tables.target import Selection
+from results.numbers.printed import printed_table
 
 ROOT = Path(__file__).resolve().parents[2]
 

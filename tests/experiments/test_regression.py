@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import command_line
-from experiments.command_line import main
-from experiments.regression import REFERENCE
+from experiments.commands import catalogue, make
+from experiments.commands.check import REFERENCE
+from experiments.commands.main import main
 
 MEASURED = Path(__file__).resolve().parents[2] / "results" / "tiny"
 
@@ -34,7 +34,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "measured")
-    monkeypatch.setattr(command_line, "ROOT", tmp_path)
+    for module in (catalogue, make):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.command_line import main
+from experiments.commands.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,7 +15,7 @@ def test_the_page_of_recomputed_tables_needs_no_run_and_no_torch(tmp_path: Path)
     places = ["--results", str(tmp_path), "--store", str(tmp_path / "store")]
     assert main(["table10", "table12", "--from", "paper", *places]) == 0
     program = (
-        "import sys; from experiments.command_line import main; "
+        "import sys; from experiments.commands.main import main; "
         f"code = main(['report', *{places!r}]); print('torch' in sys.modules); sys.exit(code)"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

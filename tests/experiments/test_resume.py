@@ -13,16 +13,17 @@ import pytest
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from experiments.children import StageError, run_bundle, start_server
+from experiments.commands.garbage import collect
 from experiments.errors import UserError
-from experiments.garbage import collect
-from experiments.jobs import Job
+from experiments.jobs.job import Job
+from experiments.jobs.stage import Task
+from experiments.jobs.store import Store, checksum
+from experiments.running.children import StageError, run_bundle, start_server
+from experiments.running.observer import Event
 from experiments.settings import GeneratedData, InitialisedModel, QLora, Training
 from experiments.stages import train
 from experiments.stages.configs import BaseConfig, DataConfig, QLoraConfig, QuantizeConfig, TrainConfig
-from experiments.stages.interface import Task
 from experiments.stages.registry import BASE, DATA, FINETUNE, QLORA, QUANTIZE
-from experiments.store import Store, checksum
 
 EVERY_STEP = 1e-9  # minutes
 STEPS_AN_EPOCH, EPOCHS = 8, 6
@@ -36,18 +37,14 @@ class Told:
     values: list[Mapping[str, float]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
-    def started(self, jobs: list[Job]) -> None: ...
-
-    def ended(self, jobs: list[Job], error: str | None) -> None: ...
-
-    def advanced(self, jobs: list[Job], done: float, total: float) -> None:
-        self.on_step(done)
-
-    def logged(self, jobs: list[Job], values: Mapping[str, float]) -> None:
-        self.values.append(values)
-
-    def told(self, jobs: list[Job], line: str) -> None:
-        self.lines.append(line)
+    def __call__(self, event: Event) -> None:
+        match event.kind, event.values:
+            case "advanced", (done, _):
+                self.on_step(done)
+            case "logged", (values,):
+                self.values.append(values)
+            case "told", (line,):
+                self.lines.append(line)
 
 
 def training(processes: int = 1, **changes: Any) -> Training:
@@ -202,9 +199,9 @@ def run_here(store: Store, job: Job, out: Path, minutes: float = 0) -> tuple[dic
         {},
         [out],
         2,
-        lambda done, total: told.advanced([job], done, total),
-        lambda values: told.logged([job], values),
-        lambda line: told.told([job], line),
+        lambda done, total: told.on_step(done),
+        told.values.append,
+        told.lines.append,
         store.scratch(job),
         minutes,
     )

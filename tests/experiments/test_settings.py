@@ -7,16 +7,24 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.errors import UserError
-from experiments.settings import HERE, Grid, Preset, Table, choose, known, load_preset, load_table
+from experiments.settings import HERE, Preset, choose, known, load_preset
+from experiments.tables.declared import Grid, accuracy_tables, load_table
 
 
 def test_an_unknown_key_anywhere_is_refused() -> None:
-    stored = tomllib.loads((HERE / "presets" / "tiny.toml").read_text())
+    stored = {"name": "tiny", **tomllib.loads((HERE / "presets" / "tiny.toml").read_text())}
     Preset.model_validate(stored)
     for section in ("calibration", "hardware", "search", "perplexity"):
         broken = stored | {section: stored[section] | {"batchsize": 1}}
         with pytest.raises(ValidationError, match="batchsize"):
             Preset.model_validate(broken)
+
+
+@pytest.mark.parametrize("name", known("presets"))
+def test_a_benchmark_without_an_entry_is_decoded_as_the_preset_says(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.evaluation_of("capitals") == preset.evaluation["default"]
+    assert all(preset.evaluation_of(entry) == settings for entry, settings in preset.evaluation.items())
 
 
 @pytest.mark.parametrize("value", [0, -1, 100.5])
@@ -27,15 +35,23 @@ def test_k_outside_its_range_is_refused(value: float) -> None:
 
 
 def test_every_declared_table_joins_the_printed_one() -> None:
-    from results.criteria import DERIVED_TABLE
-    from results.printed import printed_table
+    from results.numbers.printed import DERIVED_TABLE, printed_table
 
-    for name in known("tables"):
-        table: Table = load_table(name)
+    of_paper = [table for table in map(load_table, accuracy_tables()) if table.number]
+    assert {table.number for table in of_paper} == {*DERIVED_TABLE}
+    for table in of_paper:
         printed = printed_table(table.number)
-        assert table.derived == DERIVED_TABLE[table.number]
-        for method, grid in table.grids.items():
-            assert set(grid.values) == set(printed[printed.method == method].row)
+        assert table.derived == (f"table{DERIVED_TABLE[table.number]}",)
+        for method in {*printed.method} - {"dense"}:
+            assert set(table.grids[method].values) >= set(printed[printed.method == method].row)
+
+
+def test_a_row_may_have_settings_of_its_own() -> None:
+    stored = "rule = 'nuclear_norm'\nvalues = { 1 = 50, 2 = 50 }\nsettings = { eta = 0.25 }\n"
+    grid = Grid.model_validate(tomllib.loads(f"{stored}row_settings = {{ 2 = {{ eta = 0.5 }} }}"))
+    assert [grid.settings_of(row) for row in (1, 2)] == [{"eta": 0.25}, {"eta": 0.5}]
+    with pytest.raises(ValidationError, match="row_settings has rows that values has not: 3"):
+        Grid.model_validate(tomllib.loads(f"{stored}row_settings = {{ 3 = {{ eta = 0.5 }} }}"))
 
 
 @pytest.mark.parametrize("name, meant", [("tabel6", "table6"), ("figur2", "figure2")])

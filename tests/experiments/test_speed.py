@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from evals.random_weights import SHAPES, share_for_size
+from evals.speed.random_weights import SHAPES, share_for_size
 from experiments.errors import UserError
-from experiments.plan import Selection, plan_table
-from experiments.settings import load_preset, load_table
-from experiments.speed import plan_speed
+from experiments.settings import load_preset
 from experiments.stages.speed import model_shape
-from results.printed import printed_table
+from experiments.tables.accuracy import plan_table
+from experiments.tables.declared import load_table
+from experiments.tables.speed import plan_speed
+from experiments.tables.target import Selection
+from results.numbers.printed import printed_table
 
 ROOT = Path(__file__).resolve().parents[2]
 

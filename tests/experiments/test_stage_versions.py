@@ -1,16 +1,23 @@
-"""A stage whose sources changed must say whether its outputs did: by a new version, or by recording the new sources.
+"""A stage or method whose sources changed must say whether its outputs did: by a new version, or by recording the new
+sources. A method or benchmark that pins no version needs no record: the hash of its sources is part of its recipes.
 
 After a change that leaves every output as it was (a message, say): `python tests/experiments/test_stage_versions.py`
-records the sources. After one that changes an output: raise the stage's version first.
+records the sources. After one that changes an output: raise the version first.
 """
 
 import ast
 import hashlib
+import inspect
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from baselines.declarations import sources_of
+from baselines.registry import METHODS
+from evals.benchmarks import BENCHMARKS
 from experiments.stages.registry import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,20 +33,32 @@ def code_of(path: Path) -> str:
     return ast.dump(tree)
 
 
-def sources_of(name: str) -> dict[str, object]:
-    stage = STAGES[name]
-    digest = hashlib.sha256("".join(code_of(ROOT / path) for path in stage.sources).encode()).hexdigest()
-    return {"version": stage.version, "ahead": dict(stage.ahead), "sources": digest}
+def record(version: int, sources: Iterable[Path]) -> dict[str, object]:
+    return {"version": version, "sources": hashlib.sha256("".join(map(code_of, sources)).encode()).hexdigest()}
 
 
-@pytest.mark.parametrize("name", STAGES)
+def present() -> dict[str, Any]:
+    """What there is to record: every stage, and every method and benchmark that pins a version."""
+    stages = {name: record(stage.version, (ROOT / path for path in stage.sources)) for name, stage in STAGES.items()}
+    files = {name: sources_of(Path(inspect.getfile(method))) for name, method in METHODS.items()}
+    pinned = {name: version for name, method in METHODS.items() if (version := vars(method).get("version"))}
+    methods = {f"method {name}": record(version, files[name]) for name, version in pinned.items()}
+    benchmarks = {
+        f"benchmark {name}": record(benchmark.version, [ROOT / "evals" / "benchmarks" / f"{name}.py"])
+        for name, benchmark in BENCHMARKS.items()
+        if benchmark.version is not None
+    }
+    return stages | methods | benchmarks
+
+
+@pytest.mark.parametrize("name", PRESENT := present())
 def test_changed_sources_have_a_new_version(name: str) -> None:
-    recorded = json.loads(RECORD.read_text())[name]
-    assert sources_of(name) == recorded, (
-        f"the sources of stage {name} changed: raise its version in experiments/stages/registry.py if the same recipe "
-        f"now gives another output, then run python {RECORD.parent.relative_to(ROOT)}/{Path(__file__).name}"
+    assert PRESENT[name] == json.loads(RECORD.read_text()).get(name), (
+        f"the sources of {name} changed: if the same recipe now gives another output, raise its version in "
+        "experiments/stages/registry.py, of a method in its own file (or of those stages alone that give another); "
+        f"then run python {RECORD.parent.relative_to(ROOT)}/{Path(__file__).name}"
     )
 
 
 if __name__ == "__main__":
-    RECORD.write_text(json.dumps({name: sources_of(name) for name in STAGES}, indent=1) + "\n")
+    RECORD.write_text(json.dumps(present(), indent=1) + "\n")

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.command_line import _measured
+from experiments.commands.garbage import collect
+from experiments.commands.make import measured
+from experiments.commands.options import all_options
 from experiments.errors import UserError
-from experiments.garbage import collect
-from experiments.jobs import Job
-from experiments.options import parse
+from experiments.jobs.job import Job
+from experiments.jobs.store import Store
 from experiments.settings import GeneratedData
 from experiments.stages.configs import DataConfig
 from experiments.stages.registry import DATA
-from experiments.store import Store
+from experiments.tables.target import Listed
 
 
 @pytest.fixture
@@ -116,16 +117,21 @@ def test_what_another_run_finished_meanwhile_is_not_thrown_away(
 ) -> None:
     """It was missing when this run was planned, and is there once this run has the store."""
     monkeypatch.setattr(Store, "_sweep", lambda self: write(self, job))
-    options = parse(["table6", "--store", str(store.root)])
-    with _measured(options, "table6", [job], print) as run:
-        assert run is not None and run.store.finished(job)
+
+    class OneJob(Listed):
+        jobs = (job,)
+
+    options = all_options(["table6", "--store", str(store.root)])
+    with measured(options, "table6", OneJob(), Console(quiet=True)) as run:  # type: ignore[arg-type]
+        assert run is not None and run[0].finished(job)
     assert not (store.root / "damaged").exists()
 
 
 def test_a_live_run_keeps_others_out_and_a_dead_one_does_not(store: Store) -> None:
     code = f"""
 from pathlib import Path
-from experiments.store import Store
+from experiments.jobs.store import Store
+from experiments.tables.target import Listed
 import os, signal
 with Store(Path({str(store.root)!r})).locked():
     print("locked", flush=True)
@@ -163,7 +169,8 @@ def test_taking_the_lock_leaves_what_a_job_elsewhere_still_writes(store: Store, 
     code = f"""
 import pickle, signal, sys
 from pathlib import Path
-from experiments.store import Store
+from experiments.jobs.store import Store
+from experiments.tables.target import Listed
 job = pickle.load(sys.stdin.buffer)
 with Store(Path({str(store.root)!r})).writing(job) as folder:
     print(folder, flush=True)
@@ -192,6 +199,33 @@ def test_gc_counts_what_was_set_aside_once_and_leaves_what_a_job_elsewhere_still
         collect(store, [], False, Console(file=said))
         assert folder.is_dir()
     assert said.getvalue().startswith("removed 1 outputs") and not list((store.root / "damaged").iterdir())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"title": "eta by k", "cells": [{"k": 70, "runs": {"judge": "data/aa"}}]},
+        {"units": {"q": {"bins": [1, 2], "runs": {"prepare": "data/aa"}}}},
+        {"runs": {}, "bins": [{"runs": {"prepare": "data/aa"}}]},
+    ],
+)
+def test_gc_keeps_what_a_record_of_any_name_was_measured_from(
+    store: Store, tmp_path: Path, record: dict[str, object]
+) -> None:
+    for name, upstream in (("aa", {"data": "bb"}), ("bb", {}), ("cc", {})):
+        (store.root / "data" / name).mkdir(parents=True)
+        (store.root / "data" / name / "run.json").write_text(json.dumps({"inputs": upstream}))
+    results = tmp_path / "results"
+    (results / "x").mkdir(parents=True)
+    (results / "x" / "eta_by_k.json").write_text(json.dumps(record))
+    (results / "claims.json").write_text('[{"claim": "growth", "runs": 5}]')
+    said = io.StringIO()
+    collect(store, [results], False, Console(file=said))
+    assert {path.name for path in (store.root / "data").iterdir()} == {"aa", "bb"}
+    assert "removed 1 outputs" in said.getvalue() and "2 are kept" in said.getvalue()
+    (results / "claims.json").write_text('[{"claim": "growth", "ru')
+    with pytest.raises(UserError, match=r"claims\.json is damaged: nothing is removed"):
+        collect(store, [results], False, Console(quiet=True))
 
 
 def test_of_two_that_make_one_output_the_first_stays(store: Store, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments.command_line import main
 from safetensors.numpy import load_file, save_file
 
-from experiments.jobs import Job
-from experiments.scrubbing import scrubbed
-from experiments.settings import known, load_preset, load_table
-from experiments.stages import compress
-from experiments.wandb_content import COMPONENTS, SHARED, method_of, ranks
-from experiments.wandb_mirror import asked_mode
+from experiments.jobs.job import Job
+from experiments.mirror.content import SHARED, method_of, ranks
+from experiments.mirror.mirror import asked_mode
+from experiments.mirror.scrubbing import scrubbed
+from experiments.settings import load_preset
+from experiments.stages.components import COMPONENTS
+from experiments.tables.declared import accuracy_tables, load_table
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, USER = "0123456789abcdef" * 2 + "fedcba98", "planted-user"
@@ -240,10 +242,6 @@ def test_ranks_count_parts_that_are_kept_and_units_that_stay_dense(tmp_path: Pat
     }
 
 
-def test_the_stage_writes_where_the_mirror_reads() -> None:
-    assert COMPONENTS == compress.COMPONENTS
-
-
 def test_the_table_and_its_figures_are_there(folder: Path, runs: dict[str, Mirrored]) -> None:
     (table,) = (each for each in runs.values() if each.run.job_type == "table")
     with (folder / "results" / "table6.csv").open(newline="") as file:
@@ -315,7 +313,7 @@ def test_what_was_made_without_wandb_is_caught_up(copy: Path, runs: dict[str, Mi
 
 NOT_IMPORTED = """
 import os, sys
-from experiments.command_line import main
+from experiments.commands.main import main
 assert main(sys.argv[1:]) == 0
 os.environ["WANDB_MODE"] = "disabled"
 assert main([*sys.argv[1:], "--wandb"]) == 0
@@ -340,7 +338,8 @@ def test_wandb_that_can_write_nowhere_stops_nothing(copy: Path) -> None:
 
 
 def planned() -> list[Job]:
-    from experiments.plan import Selection, plan_table
+    from experiments.tables.accuracy import plan_table
+    from experiments.tables.target import Selection
 
     return plan_table(load_table("table6"), load_preset("smoke"), Selection()).jobs
 
@@ -348,20 +347,23 @@ def planned() -> list[Job]:
 MIRROR = """
 import sys
 from pathlib import Path
-from experiments.plan import Selection, plan_table
-from experiments.settings import load_preset, load_table
-from experiments.store import Store
-from experiments.wandb_mirror import Destination, WandbMirror
+from experiments.running.observer import Event
+from experiments.tables.accuracy import plan_table
+from experiments.tables.target import Selection
+from experiments.settings import load_preset
+from experiments.tables.declared import load_table
+from experiments.jobs.store import Store
+from experiments.mirror.mirror import Destination, WandbMirror
 
 failing, interrupted = plan_table(load_table("table6"), load_preset("smoke"), Selection()).jobs[:2]
 store = Store(Path(sys.argv[1]))
 destination = Destination(sys.argv[2], store.root, "table6", "smoke")
 with WandbMirror(store, destination, print) as mirror:
     for job in (failing, interrupted):
-        mirror.started([job])
-        mirror.logged([job], {"step": 1, "loss": 2.5})
-        mirror.told([job], f"goes on with half the batch; the log is {store.log(job)}")
-    mirror.ended([failing], f"what it printed is in {store.log(failing)}")
+        mirror(Event([job], "started"))
+        mirror(Event([job], "logged", ({"step": 1, "loss": 2.5},)))
+        mirror(Event([job], "told", (f"goes on with half the batch; the log is {store.log(job)}",)))
+    mirror(Event([failing], "ended", (f"what it printed is in {store.log(failing)}",)))
 """
 
 
@@ -388,6 +390,38 @@ def test_without_a_network_the_rest_is_kept_offline(tmp_path: Path) -> None:
     (found, interrupted), said = mirror_two(tmp_path, "online", **nowhere)
     assert (found.exit_code, interrupted.exit_code) == (1, 255)
     assert said.count("W&B fails") == 1 and "is kept in" in said.splitlines()[0]
+
+
+FIGURES = """
+import sys
+from pathlib import Path
+from experiments.jobs.store import Store
+from experiments.mirror.mirror import Destination, WandbMirror
+
+store, destination = Store(Path(sys.argv[1])), Destination("offline", Path(sys.argv[1]), "histograms", "smoke")
+for _ in range(2):
+    with WandbMirror(store, destination, print) as mirror:
+        mirror.published([*map(Path, sys.argv[2:])])
+"""
+
+
+def test_figures_of_no_table_are_mirrored_once(tmp_path: Path) -> None:
+    """Without a JSON file: their contents tell whether they have been mirrored."""
+    files = [tmp_path / f"histogram_{name}" for name in ("q.png", "q.pdf", "v.png", "v.pdf")]
+    for file in files:
+        shutil.copy(ROOT / "results" / "tiny" / f"figure2a{file.suffix}", file)
+    files.append(tmp_path / "histograms.csv")
+    files[-1].write_text("unit,importance\nq,2.5\n")
+    store = tmp_path / "store"
+    order = [sys.executable, "-c", FIGURES, str(store), *map(str, files)]
+    told = subprocess.run(order, cwd=ROOT, env=environment(tmp_path / USER), capture_output=True, text=True, check=True)
+    assert told.stdout.count("W&B: 1 runs offline") == 1
+    (found,) = mirrored_runs(store).values()
+    assert (found.run.display_name, found.run.run_group) == ("histograms at smoke", "histograms")
+    assert (found.exit_code, found.last["histogram_q"]["captions"]) == (0, ["histogram_q"])
+    assert found.table("histograms") == {"columns": ["unit", "importance"], "data": [["q", 2.5]]}
+    entries = {entry.path for entry in found.artifacts["histograms-smoke"].manifest.contents}
+    assert entries == {file.name for file in files}
 
 
 @pytest.mark.parametrize(
@@ -446,18 +480,19 @@ def test_published_tables_stay_what_they_are() -> None:
 
 def test_the_workspace_shows_tables_first() -> None:
     from evals.benchmarks import BENCHMARKS
-    from experiments.options import targets
-    from experiments.wandb_workspace import build_workspace
+    from experiments.mirror.workspace import build_workspace
+    from experiments.tables.target import targets
 
-    view = build_workspace("somebody", "a-project", [*targets()], [*known("tables")], [*BENCHMARKS])
+    names = [name for target in targets().values() for name in target.names]
+    view = build_workspace("somebody", "a-project", names, [*accuracy_tables()], [*BENCHMARKS])
     section = view._spec["spec"]["section"]
     bank = section["panelBankConfig"]["sections"]
     assert bank[0]["name"] == "Tables" and bank[0]["isOpen"]
     panels = {each["name"]: json.dumps(each["panels"]) for each in bank}
     for name, keys in {
-        "Tables": (*known("tables"), "table14", "gauge"),
+        "Tables": (*accuracy_tables(), "table14", "gauge"),
         "Figures": ("figure2", "figure8"),
-        "Verdicts": [f"{name}_verdicts" for name in known("tables")],
+        "Verdicts": [f"{name}_verdicts" for name in accuracy_tables()],
         "Accuracy and perplexity": ("accuracy/gsm8k", "perplexity/math"),
         "Training": ("loss", "grad_norm"),
         "Spectra and ranks": ("spectra", "ranks"),
@@ -474,7 +509,10 @@ def test_a_workspace_without_a_key_is_one_clear_line(tmp_path: Path) -> None:
     assert "wandb login" in result.stderr
 
 
-def test_an_unknown_mode_is_one_clear_line(tmp_path: Path) -> None:
-    result = run(tmp_path, WANDB_MODE="sometimes")
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
-    assert "online, offline or disabled" in result.stderr
+def test_an_unknown_mode_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    assert main(["table6", "--preset", "smoke", "--store", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "online, offline or disabled" in said

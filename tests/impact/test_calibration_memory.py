@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from evals.random_weights import SHAPES, ModelShape, random_weights_model
+from evals.speed.random_weights import SHAPES, ModelShape, random_weights_model
 from impact.calibration import STATISTICS, Batch, accumulate
 from impact.calibration_memory import plan_streaming_pass, plan_whole_pass
 from impact.live_bytes import LiveBytes, bytes_of

@@ -129,7 +129,7 @@ def test_what_cannot_be_streamed_is_refused(tiny_model: Any, batch: Batch) -> No
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_gpu_holds_a_block_at_a_time() -> None:
     """A model whose weights alone are more than what is allocated at the peak; the same numbers as on the host."""
-    from evals.random_weights import ModelShape, random_weights_model
+    from evals.speed.random_weights import ModelShape, random_weights_model
 
     model = random_weights_model(ModelShape(512, 512, 1408, 24, 8, 8), None, torch.float32)
     ids = torch.randint(0, 512, (4, 64), generator=torch.Generator().manual_seed(0))

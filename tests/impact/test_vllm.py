@@ -336,10 +336,10 @@ def test_lm_eval_sees_the_same_completions_through_transformers_and_vllm(
 
 @pytest.mark.parametrize("kind", ("mixed", "pruned"))
 def test_a_measurement_of_vllm_is_a_point_of_table_14(kind: str, tmp_path: Path) -> None:
-    from results.speed import speed_point
+    from results.measured.speed_points import speed_point
 
     directory = checkpoint(tmp_path / "model", "gqa", kind)
-    command = [sys.executable, "-m", "evals.vllm_throughput", str(directory), "--route", "native"]
+    command = [sys.executable, "-m", "evals.speed.vllm_throughput", str(directory), "--route", "native"]
     command += ["--batch-size", "2", "--prompt-tokens", "6", "--new-tokens", "5", "--repetitions", "2"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-4000:]
@@ -352,7 +352,7 @@ def test_a_measurement_of_vllm_is_a_point_of_table_14(kind: str, tmp_path: Path)
 
 
 def test_what_holds_no_weights_is_not_measured(tmp_path: Path) -> None:
-    from evals.vllm_throughput import SpeedSettings, measure_serving
+    from evals.speed.vllm_throughput import SpeedSettings, measure_serving
 
     with pytest.raises(ValueError, match="holds no safetensors"):
         measure_serving(tmp_path, SpeedSettings(), "float32", "native")

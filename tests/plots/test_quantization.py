@@ -7,9 +7,9 @@ import pytest
 from matplotlib.image import imread
 
 from plots.quantization import quantization, write_quantization_figure
-from results.cells import BenchmarkResult
-from results.quantization import build_quantization_table
-from results.quantized_cells import QuantizedCell
+from results.measured.cells import BenchmarkResult
+from results.measured.quantized_cells import QuantizedCell
+from results.tables.quantized import build_quantization_table
 
 PROVENANCE = {"preset": "tiny", "model": "invented", "problems": "generated"}
 LABELS = {"flap": "8-bit FLAP", "afm": "8-bit AFM", "impact": "8-bit IMPACT", "dense": "8-bit dense"}
@@ -41,7 +41,7 @@ def measured(number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.mark.parametrize(("number", "model"), [(6, "7b"), (7, "13b")])
 def test_the_measured_panel_holds_exactly_the_points_of_its_model(number: int, model: str) -> None:
     eight, four = measured(number)
-    figure = quantization(eight, four, number, "gsm8k", PROVENANCE)
+    figure = quantization(eight, four, f"figure{number}", "gsm8k", PROVENANCE)
     left, right = figure.axes
     assert "Measured" in left.get_title() and "Printed" in right.get_title()
     assert f"Llama 2-{model.upper()}" in right.get_title()
@@ -59,7 +59,7 @@ def test_the_measured_panel_holds_exactly_the_points_of_its_model(number: int, m
 
 
 def test_printed_sizes_are_shares_of_the_printed_dense_model() -> None:
-    figure = quantization(*measured(6), 6, "gsm8k", PROVENANCE)
+    figure = quantization(*measured(6), "figure6", "gsm8k", PROVENANCE)
     printed = {c.get_label(): c.lines[0] for c in figure.axes[1].containers}
     assert list(printed["4-bit QLoRA"].get_xdata()) == pytest.approx([100 * 3.45 / 6.74])
     assert list(printed["4-bit QLoRA"].get_ydata()) == [54.1]
@@ -70,7 +70,7 @@ def test_printed_sizes_are_shares_of_the_printed_dense_model() -> None:
 
 
 def test_models_differ_without_colour() -> None:
-    figure = quantization(*measured(6), 6, "gsm8k", PROVENANCE)
+    figure = quantization(*measured(6), "figure6", "gsm8k", PROVENANCE)
     markers = [c.lines[0].get_marker() for c in figure.axes[0].containers]
     assert len(set(markers)) == len(markers)
     plt.close(figure)
@@ -78,14 +78,14 @@ def test_models_differ_without_colour() -> None:
 
 def test_nothing_measured_is_refused() -> None:
     with pytest.raises(ValueError, match="math"):
-        quantization(*measured(6), 6, "math", PROVENANCE)
+        quantization(*measured(6), "figure6", "math", PROVENANCE)
 
 
 def test_files_are_written_whole_and_repeat(tmp_path: Path) -> None:
-    paths = write_quantization_figure(*measured(7), 7, ["gsm8k"], PROVENANCE, tmp_path)
+    paths = write_quantization_figure(*measured(7), "figure7", ["gsm8k"], PROVENANCE, tmp_path)
     assert [p.name for p in paths] == ["figure7a.png", "figure7a.pdf"]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert imread(paths[0]).std() > 0.05
     first = paths[1].read_bytes()
-    write_quantization_figure(*measured(7), 7, ["gsm8k"], PROVENANCE, tmp_path)
+    write_quantization_figure(*measured(7), "figure7", ["gsm8k"], PROVENANCE, tmp_path)
     assert paths[1].read_bytes() == first

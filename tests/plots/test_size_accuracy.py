@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 
 from plots.size_accuracy import OTHER_STYLES, STYLES, size_accuracy, write_size_accuracy
-from results.cells import BenchmarkResult, Cell
-from results.table import build_table
+from results.measured.cells import BenchmarkResult, Cell
+from results.tables.accuracy import build_table
 
 PROVENANCE = {"preset": "tiny", "model": "invented", "problems": "generated"}
 

@@ -7,8 +7,9 @@ import pytest
 from matplotlib.image import imread
 
 from plots.throughput import throughput, write_throughput
-from results.printed import printed_table
-from results.speed import Conditions, PhaseSpeed, SpeedPoint, Spread, build_speed_table
+from results.measured.speed_points import Conditions, PhaseSpeed, SpeedPoint, Spread
+from results.numbers.printed import printed_table
+from results.tables.speed import build_speed_table
 
 PROVENANCE = {"model": "invented"}
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from results.cells import BenchmarkResult, Cell
-from results.printed import printed_benchmarks, printed_table
-from results.quantized_cells import QuantizedCell
+from results.measured.cells import BenchmarkResult, Cell
+from results.measured.quantized_cells import QuantizedCell
+from results.numbers.printed import printed_benchmarks, printed_table
 
 MakeCells = Callable[..., list[Cell]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from results.atomic import filling, written_whole
-from results.documents import write_files
+from results.files import filling, written_whole
+from results.tables.document import write_files
 
 
 def test_files_of_a_table_appear_together_or_not_at_all(tmp_path: Path) -> None:

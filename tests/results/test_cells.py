@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from results.cells import BenchmarkResult, Cell, grouped_by_point
+from results.measured.cells import BenchmarkResult, Cell, grouped_by_point
 
 
 def cell(**changes: object) -> Cell:
@@ -49,11 +49,19 @@ def test_grouping_orders_seeds() -> None:
     assert len(groups["svd", 3]) == 1
 
 
+def test_a_row_measured_with_two_eta_is_two_points() -> None:
+    groups = grouped_by_point([cell(), cell(eta=0.5), cell(seed=1, eta=0.5), cell(row=4)])
+    assert [(point, len(group)) for point, group in groups.items()] == [
+        (("impact eta 0.25", 3), 1),
+        (("impact eta 0.5", 3), 2),
+        (("impact", 4), 1),
+    ]
+
+
 @pytest.mark.parametrize(
     ("other", "word"),
     [
         ({}, "two cells with seed"),
-        ({"seed": 1, "eta": 0.5}, "eta"),
         ({"seed": 1, "keep_pct": 60.0}, "keep_pct"),
         ({"method": "svd", "benchmarks": {"gsm8k": BenchmarkResult(n=1, correct=[True])}}, "same problems"),
     ],

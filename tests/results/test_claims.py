@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-import results.printed
-from results import cost_claims, print_findings
-from results.cells import Cell
-from results.claims import PRINTED_CLAIMS, Claim, claims
-from results.claims_report import render_terminal, write_claims
-from results.printed import PAPER_TABLES, printed_table
-from results.size_reduction import reductions_from_paper
-from results.statements import STATEMENTS
-from results.verdicts import judge
+import results.numbers.printed
+from results.measured.cells import Cell
+from results.numbers.printed import PAPER_TABLES, printed_table
+from results.statements.accuracy import COST_STATEMENTS, STATEMENTS
+from results.statements.accuracy import findings as print_findings
+from results.statements.claims import Claim, claims
+from results.statements.findings import PRINTED_STATEMENTS
+from results.statements.reductions import reductions_from_paper
+from results.statements.verdicts import judge
+from results.tables.claims import claims_document
 
 MakeCells = Callable[..., list[Cell]]
 SHARED = Path(os.environ.get("IMPACT_SHARED", Path(__file__).parents[3] / "shared"))
@@ -35,7 +36,7 @@ def edit_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
     """Change one printed number, to see what rests on it: the table, the line by its columns, the column, the value."""
     tables = tmp_path / "paper"
     shutil.copytree(PAPER_TABLES, tables)
-    monkeypatch.setattr(results.printed, "PAPER_TABLES", tables)
+    monkeypatch.setattr(results.numbers.printed, "PAPER_TABLES", tables)
 
     def edit(number: int, line: dict[str, object], column: str, value: float) -> None:
         table = pd.read_csv(tables / f"table{number}.csv")
@@ -43,7 +44,7 @@ def edit_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
         assert found.sum() == 1
         table.loc[found, column] = value
         table.to_csv(tables / f"table{number}.csv", index=False)
-        results.printed._read.cache_clear()
+        results.numbers.printed._read.cache_clear()
 
     return edit
 
@@ -51,7 +52,9 @@ def edit_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
 def test_every_claim_is_one_of_its_own(unmeasured: dict[str, Claim]) -> None:
     assert len(unmeasured) == len(claims({}))
     spoken = {statement.sentence for table in STATEMENTS.values() for statement in table}
-    assert spoken | {claim.sentence for claim in PRINTED_CLAIMS} <= {claim.sentence for claim in unmeasured.values()}
+    assert spoken | {claim.sentence for claim in PRINTED_STATEMENTS} <= {
+        claim.sentence for claim in unmeasured.values()
+    }
 
 
 @pytest.mark.skipif(not PAPER.is_file(), reason="the paper's text is not at hand (IMPACT_SHARED)")
@@ -143,8 +146,9 @@ EditPrint = Callable[[int, dict[str, object], str, float], None]
 
 def test_verdicts_turn_with_the_printed_numbers(edit_print: EditPrint) -> None:
     """Every verdict here is computed: another number in the tables, another verdict."""
+    costs = {statement.id: statement for table in COST_STATEMENTS.values() for statement in table}
     edit_print(5, {"method": "impact"}, "profiling_time_h", 2.5)
-    assert cost_claims.profiling_under_two_hours().verdict == "does not follow"
+    assert costs["profiling_under_two_hours"].on_print().verdict == "does not follow"
     edit_print(8, {"method": "svd", "row": 1}, "mbpp_acc", 54.9)
     assert print_findings.problems_behind("mbpp").verdict == "does not follow"
     edit_print(4, {"keep_pct": 70, "eta": 0}, "math_acc", 19.6)
@@ -156,9 +160,7 @@ def test_verdicts_turn_with_the_printed_numbers(edit_print: EditPrint) -> None:
     (everywhere,) = [s for s in STATEMENTS[6] if s.id == "reduction_everywhere"]
     assert everywhere.on_print(6, "math").verdict == "follows"
     edit_print(14, {"method": "impact", "row": 3}, "throughput_tok_s", 481.0)
-    assert cost_claims.gain_over_afm("throughput_tok_s", 41.0).figures["largest_gsm8k_pct"] == pytest.approx(
-        46.1, abs=0.1
-    )
+    assert costs["throughput"].on_print().figures["largest_gsm8k_pct"] == pytest.approx(46.1, abs=0.1)
 
 
 def test_a_measured_table_is_judged_as_in_its_verdicts(table6_cells: MakeCells) -> None:
@@ -177,7 +179,7 @@ def test_a_measured_table_is_judged_as_in_its_verdicts(table6_cells: MakeCells) 
 
 def test_files_say_the_same(table6_cells: MakeCells, tmp_path: Path) -> None:
     found = claims({6: table6_cells()})
-    write_claims(found, {"command": "./reproduce.sh claims", "preset": "tiny"}, tmp_path)
+    claims_document(found, {"command": "./reproduce.sh claims", "preset": "tiny"}).write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["claims.csv", "claims.json", "claims.md"]
     record = json.loads((tmp_path / "claims.json").read_text())
     assert [Claim.model_validate(claim) for claim in record["claims"]] == found
@@ -193,14 +195,14 @@ def test_files_say_the_same(table6_cells: MakeCells, tmp_path: Path) -> None:
 
 def test_claims_need_a_command(unmeasured: dict[str, Claim], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="command"):
-        write_claims(list(unmeasured.values()), {}, tmp_path)
+        claims_document(list(unmeasured.values()), {}).write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("width", [120, 180])
 def test_the_terminal_shows_one_line_a_claim(unmeasured: dict[str, Claim], width: int) -> None:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(render_terminal(list(unmeasured.values())))
+    Console(file=stream, width=width).print(claims_document(list(unmeasured.values()), {}).terminal())
     lines = stream.getvalue().splitlines()
     for claim in unmeasured.values():
         (line,) = [line for line in lines if line.split()[:1] == [claim.id]]

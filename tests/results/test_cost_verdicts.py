@@ -2,32 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 
-from results import cost_claims
-from results.cells import Cell
-from results.claims import claims
-from results.cost_verdicts import (
-    COST_CLAIMS,
-    MeasuredCosts,
-    asvd_orders_of_magnitude,
-    gain_over_afm,
-    judge_costs,
-    larger_is_costlier,
-    profiling_overhead,
-    profiling_under_two_hours,
-    same_size_same_cost,
-)
-from results.printed import printed_table
-from results.profiling import Extrapolation, ProfilingConditions, ProfilingPoint
-from results.speed import Conditions, PhaseSpeed, SpeedPoint, Spread
+from results.measured.cells import Cell
+from results.measured.profiling_points import Extrapolation, ProfilingConditions, ProfilingPoint
+from results.measured.speed_points import Conditions, PhaseSpeed, SpeedPoint, Spread
+from results.numbers.printed import printed_table
+from results.statements.accuracy import COST_STATEMENTS
+from results.statements.claims import claims
+from results.statements.cost_evidence import MeasuredCosts
+from results.statements.verdicts import judge_costs
 
 MakeCells = Callable[..., list[Cell]]
-THROUGHPUT = partial(gain_over_afm, "throughput_tok_s", 41.0)
-MEMORY = partial(gain_over_afm, "memory_gb", -42.0)
+STATEMENTS = {statement.id: statement for table in COST_STATEMENTS.values() for statement in table}
+THROUGHPUT, MEMORY = STATEMENTS["throughput"], STATEMENTS["memory"]
+LARGER, SAME_SIZE = STATEMENTS["larger_is_costlier"], STATEMENTS["same_size_same_cost"]
+TWO_HOURS, OVERHEAD, ASVD = (
+    STATEMENTS[name] for name in ("profiling_under_two_hours", "profiling_overhead", "asvd_profiling")
+)
 CONDITIONS = Conditions(
     batch_size=2, prompt_tokens=8, new_tokens=4, dtype="float32", device="cpu", hardware="none", threads=2
 )
@@ -95,14 +89,13 @@ def sizes(cells: list[Cell]) -> dict[tuple[str, int], int]:
 def test_what_is_printed_reads_the_same_when_it_is_measured(
     cells: list[Cell], sizes: dict[tuple[str, int], int]
 ) -> None:
-    """The two are computed apart from each other."""
     costs = MeasuredCosts(speed=timed(sizes), cells=cells)
-    assert larger_is_costlier(costs).verdict == "holds"
-    same = same_size_same_cost(costs)
+    assert LARGER.judge(costs).verdict == "holds"
+    same = SAME_SIZE.judge(costs)
     assert same.verdict == "holds"
-    assert same.figures == pytest.approx(cost_claims.same_size_same_cost().figures, abs=0.05)
-    for found, column in ((THROUGHPUT(costs), "throughput_tok_s"), (MEMORY(costs), "memory_gb")):
-        printed = cost_claims.gain_over_afm(column, float(found.figures["claim_pct"] or 0)).figures
+    assert same.figures == pytest.approx(SAME_SIZE.on_print().figures, abs=0.05)
+    for statement in (THROUGHPUT, MEMORY):
+        found, printed = statement.judge(costs), statement.on_print().figures
         # the printed size that matches is not quite what Table 6 gives: 3.75 instead of 3.70 billion
         assert found.figures["lower_pct hf growing"] == pytest.approx(abs(printed["largest_gsm8k_pct"] or 0), abs=1.5)
         assert found.verdict == "holds"  # all models solve problems in one order: hardly any sampling error
@@ -127,24 +120,24 @@ def test_an_equal_rival_leaves_no_gain_and_a_slower_one_leaves_it_all(
         for point in points
     ]
     for judged in (THROUGHPUT, MEMORY):
-        found = judged(MeasuredCosts(speed=alike, cells=twins))
+        found = judged.judge(MeasuredCosts(speed=alike, cells=twins))
         assert (found.verdict, found.figures["lower_pct hf growing"]) == ("does not hold", 0)
         assert found.figures["upper_pct hf growing"] == 0
     costly = changed(alike, "afm", speed=0.5, memory=2)
     for judged, gain in ((THROUGHPUT, 100), (MEMORY, 50)):
-        found = judged(MeasuredCosts(speed=costly, cells=twins))
+        found = judged.judge(MeasuredCosts(speed=costly, cells=twins))
         assert found.verdict == "holds" and found.figures["lower_pct hf growing"] == pytest.approx(gain)
     loose = timed({(cell.method, cell.row): cell.parameters for cell in twins}, spread=0.4)
-    wide = THROUGHPUT(MeasuredCosts(speed=changed(loose, "afm", speed=0.5), cells=twins))
+    wide = THROUGHPUT.judge(MeasuredCosts(speed=changed(loose, "afm", speed=0.5), cells=twins))
     assert wide.verdict == "cannot be told apart"
 
 
 def test_routes_that_differ_settle_nothing(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
     slow = changed(timed(sizes), "afm", speed=0.1)
     other = [point.model_copy(update={"route": "vllm native"}) for point in changed(timed(sizes), "afm", speed=10)]
-    assert THROUGHPUT(MeasuredCosts(speed=slow, cells=cells)).verdict == "holds"
-    assert THROUGHPUT(MeasuredCosts(speed=other, cells=cells)).verdict == "does not hold"
-    both = THROUGHPUT(MeasuredCosts(speed=[*slow, *other], cells=cells))
+    assert THROUGHPUT.judge(MeasuredCosts(speed=slow, cells=cells)).verdict == "holds"
+    assert THROUGHPUT.judge(MeasuredCosts(speed=other, cells=cells)).verdict == "does not hold"
+    both = THROUGHPUT.judge(MeasuredCosts(speed=[*slow, *other], cells=cells))
     assert both.verdict == "cannot be told apart" and "on hf growing" in both.explanation
 
 
@@ -152,10 +145,10 @@ def test_a_rival_without_any_match_gives_a_bound_only(table6_cells: MakeCells) -
     """All of AFM's models and the dense one less accurate than IMPACT's: it would need a larger model than any."""
     cells = table6_cells(n=1000, shift={("impact", row): 30.0 for row in range(1, 6)})
     sizes = {(cell.method, cell.row): cell.parameters for cell in cells}
-    found = THROUGHPUT(MeasuredCosts(speed=timed(sizes), cells=cells))
+    found = THROUGHPUT.judge(MeasuredCosts(speed=timed(sizes), cells=cells))
     assert found.figures["upper_pct hf growing"] is None and "at least" in found.explanation
     worse = table6_cells(n=1000, shift={("afm", row): 30.0 for row in range(1, 6)} | {("dense", 0): 30.0})
-    found = THROUGHPUT(MeasuredCosts(speed=timed(sizes), cells=worse))
+    found = THROUGHPUT.judge(MeasuredCosts(speed=timed(sizes), cells=worse))
     assert found.figures["lower_pct hf growing"] is None and "at most" in found.explanation
 
 
@@ -163,22 +156,22 @@ def test_one_step_the_wrong_way_refutes_only_beyond_chance(sizes: dict[tuple[str
     """Of 20 steps one has ranges the wrong way round by chance more often than 1 in 20 with three repetitions."""
     for repetitions, verdict in ((3, "cannot be told apart"), (6, "does not hold")):
         points = changed(timed(sizes, spread=0.01, repetitions=repetitions), "afm", 5, speed=0.5)
-        found = larger_is_costlier(MeasuredCosts(speed=points))
+        found = LARGER.judge(MeasuredCosts(speed=points))
         assert found.verdict == verdict and "in 19, beyond" in found.explanation
-    overlapping = larger_is_costlier(MeasuredCosts(speed=timed(sizes, spread=0.3)))
+    overlapping = LARGER.judge(MeasuredCosts(speed=timed(sizes, spread=0.3)))
     assert overlapping.verdict == "cannot be told apart" and overlapping.figures["throughput_falls"] == 20
 
 
 def test_memory_refutes_where_it_is_the_devices_own(sizes: dict[tuple[str, int], int]) -> None:
     for kind, verdict in (("cuda_allocated", "does not hold"), ("process_resident", "cannot be told apart")):
         points = changed(timed(sizes, memory_kind=kind), "svd", 5, memory=10)
-        assert larger_is_costlier(MeasuredCosts(speed=points)).verdict == verdict
+        assert LARGER.judge(MeasuredCosts(speed=points)).verdict == verdict
 
 
 def test_far_apart_at_one_size_is_not_comparable(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
     for repetitions, verdict in ((3, "cannot be told apart"), (6, "does not hold")):
         points = changed(timed(sizes, repetitions=repetitions), "impact", speed=3)
-        assert same_size_same_cost(MeasuredCosts(speed=points)).verdict == verdict
+        assert SAME_SIZE.judge(MeasuredCosts(speed=points)).verdict == verdict
 
 
 def test_what_they_need_is_named(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
@@ -194,11 +187,11 @@ def test_what_they_need_is_named(cells: list[Cell], sizes: dict[tuple[str, int],
         "Table 6 is of other models": replace(complete, cells=[c.model_copy(update={"parameters": 9}) for c in cells]),
     }
     for words, costs in lacking.items():
-        found = THROUGHPUT(costs)
+        found = THROUGHPUT.judge(costs)
         assert found.verdict == "not measured" and words in found.explanation
-    assert same_size_same_cost(replace(complete, speed=random)).verdict == "not measured"
-    assert larger_is_costlier(replace(complete, speed=random)).verdict == "holds"
-    assert larger_is_costlier(MeasuredCosts()).verdict == "not measured"
+    assert SAME_SIZE.judge(replace(complete, speed=random)).verdict == "not measured"
+    assert LARGER.judge(replace(complete, speed=random)).verdict == "holds"
+    assert LARGER.judge(MeasuredCosts()).verdict == "not measured"
 
 
 def profiled(
@@ -223,20 +216,18 @@ def profiled(
 def test_profiling_in_two_hours_is_measured_at_13b_on_a_gpu_or_not_at_all() -> None:
     for seconds, verdict in ((7199, "holds"), (7201, "does not hold")):
         costs = MeasuredCosts(profiling=[profiled("impact", seconds, 1), profiled("impact", 1, 1, "naive")])
-        assert profiling_under_two_hours(costs).verdict == verdict
+        assert TWO_HOURS.judge(costs).verdict == verdict
     for elsewhere in ({"device": "cpu"}, {"parameters": 6_738_415_616}):
-        found = profiling_under_two_hours(MeasuredCosts(profiling=[profiled("impact", 60, 1, **elsewhere)]))
+        found = TWO_HOURS.judge(MeasuredCosts(profiling=[profiled("impact", 60, 1, **elsewhere)]))
         assert found.verdict == "not measured" and "extrapolated to 13B it is 60 hours" in found.explanation
-    assert profiling_under_two_hours(MeasuredCosts()).verdict == "not measured"
+    assert TWO_HOURS.judge(MeasuredCosts()).verdict == "not measured"
 
 
 def test_an_overhead_is_modest_up_to_the_papers_own() -> None:
     for seconds, memory, verdict in ((130, 1.09, "holds"), (131, 1.09, "does not hold"), (130, 1.11, "does not hold")):
-        found = profiling_overhead(
-            MeasuredCosts(profiling=[profiled("impact", seconds, memory), profiled("afm", 100, 1)])
-        )
+        found = OVERHEAD.judge(MeasuredCosts(profiling=[profiled("impact", seconds, memory), profiled("afm", 100, 1)]))
         assert found.verdict == verdict
-    assert profiling_overhead(MeasuredCosts(profiling=[profiled("impact", 1, 1)])).verdict == "not measured"
+    assert OVERHEAD.judge(MeasuredCosts(profiling=[profiled("impact", 1, 1)])).verdict == "not measured"
 
 
 def test_asvd_takes_orders_of_magnitude_longer_with_less_memory() -> None:
@@ -244,16 +235,16 @@ def test_asvd_takes_orders_of_magnitude_longer_with_less_memory() -> None:
         (320, 0.9, "holds"), (310, 0.9, "does not hold"), (320, 1.1, "does not hold"),
     ):  # fmt: skip
         others = [profiled("impact", 10, 1.2), profiled("afm", 5, 1)]
-        found = asvd_orders_of_magnitude(MeasuredCosts(profiling=[profiled("asvd", seconds, memory), *others]))
+        found = ASVD.judge(MeasuredCosts(profiling=[profiled("asvd", seconds, memory), *others]))
         assert found.verdict == verdict and f"{seconds / 10:.3g} times impact's" in found.explanation
-    assert asvd_orders_of_magnitude(MeasuredCosts(profiling=others)).verdict == "not measured"
+    assert ASVD.judge(MeasuredCosts(profiling=others)).verdict == "not measured"
 
 
 def test_the_list_of_claims_and_the_tables_say_the_same(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
     costs = MeasuredCosts(timed(sizes), [profiled("impact", 130, 1.2), profiled("afm", 100, 1)], cells)
     found = {claim.id: claim for claim in claims({6: cells}, (), costs.speed, costs.profiling)}
     verdicts = [verdict for number in (14, 5) for verdict in judge_costs(number, costs)]
-    assert [verdict.id for verdict in verdicts] == [claim.id for claim in COST_CLAIMS]
+    assert [verdict.id for verdict in verdicts] == [*STATEMENTS]
     for verdict in verdicts:
         claim = found[verdict.id]
         assert (claim.measured_verdict, claim.measured) == (verdict.verdict, verdict.explanation)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from results.cells import BenchmarkResult
-from results.gauge import build_gauge_table, gauge_effects, write_gauge_table
-from results.quantized_cells import QuantizedCell
+from results.measured.cells import BenchmarkResult
+from results.measured.quantized_cells import QuantizedCell
+from results.tables.gauge import build_gauge_table, gauge_document, gauge_effects
 
 PROVENANCE = {"preset": "tiny", "model": "a model", "date": "2026-11-22", "command": "./reproduce.sh gauge"}
 N = 100
@@ -52,7 +52,7 @@ def test_the_table_says_what_quantization_took(cells: list[QuantizedCell]) -> No
 
 
 def test_the_files_hold_the_cells(cells: list[QuantizedCell], tmp_path: Path) -> None:
-    write_gauge_table(cells, ["math"], PROVENANCE, tmp_path)
+    gauge_document(cells, ["math"], PROVENANCE).write(tmp_path)
     record = json.loads((tmp_path / "gauge.json").read_text())
     assert [QuantizedCell.model_validate(c) for c in record["quantized_cells"]] == cells
     assert PROVENANCE["command"] in (tmp_path / "gauge.md").read_text()

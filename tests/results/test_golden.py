@@ -3,24 +3,20 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 
-from experiments.derived import publish_claims
-from experiments.profiling_points import EXTRAPOLATED_TO
-from results.cells import Cell
-from results.gauge import write_gauge_table
-from results.profiling import ProfilingPoint
-from results.profiling_report import write_profiling_table
-from results.quantization import quantized_cells_of, write_quantization_table
-from results.quantized_cells import QuantizedCell
-from results.reduction_report import write_size_reduction
-from results.size_reduction import reductions_from_cells, reductions_from_paper
-from results.speed import SpeedPoint
-from results.speed_report import write_speed_table
-from results.table import measured_cells_of, write_table
+from experiments.tables.derived import measured_claims
+from experiments.tables.profiling_points import EXTRAPOLATED_TO
+from results.statements.reductions import reductions_from_cells, reductions_from_paper
+from results.tables.accuracy import AccuracyTable, accuracy_document
+from results.tables.document import Document
+from results.tables.gauge import GaugeTable, gauge_document
+from results.tables.profiling import ProfilingTable, profiling_document
+from results.tables.quantized import QuantizedTable, quantized_document
+from results.tables.reductions import reduction_document
+from results.tables.speed import SpeedTable, speed_document
+from results.tables.written import document_at, written
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 COMMITTED = sorted(
@@ -29,42 +25,36 @@ COMMITTED = sorted(
     for path in (RESULTS / name).glob("*.json")
     if path.stem != "claims"
 )
-Write = Callable[[list[str]], object]
+Write = Callable[[list[str]], Document]
 
 
-def benchmarks_of(record: dict[str, Any]) -> list[str]:
-    return [name.removesuffix("_low") for name in record["rows"][0] if name.endswith("_low") and "change" not in name]
-
-
-def writer(record: dict[str, Any], beside: Path, out: Path) -> Write:
-    """What writes the table of a record into a folder, given the notes that its cells don't say.
+def writer(read: Document, beside: Path) -> Write:
+    """What makes the document again from the cells of one that was read, given the notes that its cells don't say.
 
     beside: the folder with the other tables of its run.
     """
-    number, provenance = record.get("table"), record["provenance"]
-    if "cells" in record:
-        cells = [Cell.model_validate(cell) for cell in record["cells"]]
-        return lambda notes: write_table(cells, number, benchmarks_of(record), provenance, out, notes)
-    if "quantized_cells" in record:
-        quantized = [QuantizedCell.model_validate(cell) for cell in record["quantized_cells"]]
-        if number is None:
-            return lambda notes: write_gauge_table(quantized, benchmarks_of(record), provenance, out)
-        others = quantized_cells_of(beside).get(3, []) if number != 3 else []
-        others = [cell for cell in others if cell.model == quantized[0].model]
-        names = benchmarks_of(record)
-        return lambda notes: write_quantization_table(quantized, number, names, provenance, out, notes, others=others)
-    if number == 14:
-        speed = [SpeedPoint.model_validate(point) for point in record["points"]]
-        return lambda notes: write_speed_table(speed, provenance, out, notes, measured_cells_of(beside).get(6, ()))
-    if number == 5:
-        profiling = [ProfilingPoint.model_validate(point) for point in record["points"]]
-        return lambda notes: write_profiling_table(profiling, provenance, out, EXTRAPOLATED_TO, notes)
-    assert number is not None
-    if record["source"] == "paper":
+    provenance, benchmarks = read.provenance, read.benchmarks()
+    if isinstance(read, AccuracyTable):
+        return lambda notes: accuracy_document(read.cells, read.table, benchmarks, provenance, notes)
+    if isinstance(read, GaugeTable):
+        return lambda notes: gauge_document(read.quantized_cells, benchmarks, provenance)
+    if isinstance(read, QuantizedTable):
+        number, cells, others = read.table, read.quantized_cells, []
+        if number != 3 and 3 in (tables := written(beside, QuantizedTable)):
+            others = [cell for cell in tables[3].quantized_cells if cell.model == cells[0].model]
+        return lambda notes: quantized_document(cells, number, benchmarks, provenance, notes, others=others)
+    if isinstance(read, SpeedTable):
+        tables = written(beside, AccuracyTable)
+        return lambda notes: speed_document(read.points, provenance, notes, tables[6].cells if 6 in tables else ())
+    if isinstance(read, ProfilingTable):
+        return lambda notes: profiling_document(read.points, provenance, EXTRAPOLATED_TO, notes)
+    number = read.table
+    assert isinstance(number, int)
+    if read.source == "paper":
         table = reductions_from_paper(number)
     else:
-        table = reductions_from_cells(number, measured_cells_of(beside)[number - 4])
-    return lambda notes: write_size_reduction(table, provenance, out)
+        table = reductions_from_cells(number, written(beside, AccuracyTable)[number - 4].cells)
+    return lambda notes: reduction_document(table, provenance)
 
 
 def files(folder: Path, stem: str) -> Iterator[str]:
@@ -74,12 +64,19 @@ def files(folder: Path, stem: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_committed_table_follows_from_its_own_cells(path: Path, tmp_path: Path) -> None:
-    record = json.loads(path.read_text(encoding="utf-8"))
-    write = writer(record, path.parent, tmp_path)
-    write([])
-    computed = json.loads((tmp_path / path.name).read_text(encoding="utf-8")).get("notes", [])
-    given = record.get("notes", [])[: len(record.get("notes", [])) - len(computed)]
-    write(given)
+    read = document_at(path)
+    make = writer(read, path.parent)
+    computed = make([]).notes
+    make(read.notes[: len(read.notes) - len(computed)]).write(tmp_path)
+    for ours, committed in zip(files(tmp_path, path.stem), files(path.parent, path.stem), strict=True):
+        assert ours == committed
+
+
+@pytest.mark.parametrize(
+    "path", [*COMMITTED, RESULTS / "tiny" / "claims.json"], ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_a_document_made_from_its_own_json_is_the_committed_one(path: Path, tmp_path: Path) -> None:
+    document_at(path).write(tmp_path)
     for ours, committed in zip(files(tmp_path, path.stem), files(path.parent, path.stem), strict=True):
         assert ours == committed
 
@@ -87,6 +84,8 @@ def test_a_committed_table_follows_from_its_own_cells(path: Path, tmp_path: Path
 def test_the_committed_claims_follow_from_the_tables_beside_them(tmp_path: Path) -> None:
     folder = RESULTS / "tiny"
     command = json.loads((folder / "claims.json").read_text())["provenance"]["command"]
-    publish_claims(folder, tmp_path, command, Console(quiet=True))
+    document = measured_claims(folder, command).document
+    assert document is not None
+    document.write(tmp_path)
     for ours, committed in zip(files(tmp_path, "claims"), files(folder, "claims"), strict=True):
         assert ours == committed

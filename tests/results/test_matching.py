@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from results.matching import Match, accuracies_at_size, matched_size, size_bounds_at_accuracy, sizes_at_accuracy
+from results.numbers.matching import Match, matched_size, size_bounds_at_accuracy, sizes_at_accuracy, values_at_size
 
 
 def test_footnote_2() -> None:
@@ -35,9 +35,9 @@ def test_resamples_are_matched_one_by_one() -> None:
 
 def test_accuracy_at_a_size() -> None:
     sizes, accuracies = np.array([10.0, 1.0, 4.0]), np.array([[60.0, 6.0], [0.0, 0.0], [30.0, 3.0]])
-    assert accuracies_at_size(sizes, accuracies, 7.0) == pytest.approx([45.0, 4.5])
-    assert accuracies_at_size(sizes, accuracies, 2.0) == pytest.approx([10.0, 1.0])
-    assert list(accuracies_at_size(sizes, accuracies, 4.0)) == [30.0, 3.0]
+    assert values_at_size(sizes, accuracies, 7.0) == pytest.approx([45.0, 4.5])
+    assert values_at_size(sizes, accuracies, 2.0) == pytest.approx([10.0, 1.0])
+    assert list(values_at_size(sizes, accuracies, 4.0)) == [30.0, 3.0]
     for outside in (0.9, 10.1):
         with pytest.raises(ValueError, match="outside"):
-            accuracies_at_size(sizes, accuracies, outside)
+            values_at_size(sizes, accuracies, outside)

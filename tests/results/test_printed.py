@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results.printed import adjacent_numbers, printed_benchmarks, printed_numbers, printed_table
+from results.numbers.printed import adjacent_numbers, printed_benchmarks, printed_numbers, printed_table
 
 SHARED = Path(os.environ.get("IMPACT_SHARED", Path(__file__).parents[3] / "shared"))
 PAPER = SHARED / "paper" / "impact.md"
@@ -150,7 +150,7 @@ def test_tables_that_print_one_model_twice_agree() -> None:
 
 
 def test_the_ablation_contains_the_main_rows() -> None:
-    """METHODS.md 1.2: rows 1-3 of IMPACT in Table 6 are k 70 (eta 0), 60 and 50 (eta .25) of Table 4."""
+    """Rows 1-3 of IMPACT in Table 6 are k 70 (eta 0), 60 and 50 (eta .25) of Table 4."""
     ablation = printed_table(4).set_index(["keep_pct", "eta"])
     main = printed_table(6).set_index(["method", "row"])
     for row, setting in ((1, (70, 0.0)), (2, (60, 0.25)), (3, (50, 0.25))):

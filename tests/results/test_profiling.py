@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from results.printed import printed_table
-from results.profiling import Extrapolation, ProfilingConditions, ProfilingPoint, build_profiling_table
-from results.profiling_report import render_terminal, write_profiling_table
+from results.measured.profiling_points import Extrapolation, ProfilingConditions, ProfilingPoint
+from results.numbers.printed import printed_table
+from results.tables.profiling import build_profiling_table, profiling_document
 
 PROVENANCE = {"model": "invented", "date": "2000-01-01", "command": "none"}
 CONDITIONS = ProfilingConditions(
@@ -81,9 +81,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def test_files_hold_the_table_and_say_what_is_what(tmp_path: Path) -> None:
-    table, verdicts = write_profiling_table(
-        points()[1:], PROVENANCE, tmp_path, "a place nobody measured", ["said first"]
-    )
+    document = profiling_document(points()[1:], PROVENANCE, "a place nobody measured", ["said first"])
+    table, verdicts = document.frame, document.verdicts
+    document.write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table5.csv", "table5.json", "table5.md"]
     rows = list(csv.DictReader((tmp_path / "table5.csv").open()))
     assert [float(row["time_s"]) for row in rows] == list(table["time_s"])
@@ -103,12 +103,12 @@ def test_files_hold_the_table_and_say_what_is_what(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "table5.json").read_text())
     assert [ProfilingPoint.model_validate(p) for p in record["points"]] == points()[1:]
     with pytest.raises(ValueError, match="lacks command"):
-        write_profiling_table(points(), PROVENANCE | {"command": ""}, tmp_path, "x")
+        profiling_document(points(), PROVENANCE | {"command": ""}, "x").write(tmp_path)
 
 
 def test_the_terminal_shows_what_was_not_measured_apart() -> None:
     console = Console(width=240, record=True, file=io.StringIO())
-    view = render_terminal(build_profiling_table(points()))
+    view = profiling_document(points(), PROVENANCE, "x").terminal()
     console.print(view)
     assert "135.83" in console.export_text()
     dim = {str(c.header).split("\n")[0] for c in view.columns if c.style == "dim"}

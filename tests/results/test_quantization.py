@@ -10,16 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from results.cells import BenchmarkResult
-from results.printed import printed_table
-from results.quantization import (
-    build_quantization_table,
-    quantized_cells_of,
-    render_terminal,
-    write_quantization_table,
-)
-from results.quantized_cells import QuantizedCell
-from results.table import measured_cells_of
+from results.measured.cells import BenchmarkResult
+from results.measured.quantized_cells import QuantizedCell
+from results.numbers.printed import printed_table
+from results.tables.accuracy import AccuracyTable
+from results.tables.quantized import QuantizedTable, build_quantization_table, quantized_document
+from results.tables.written import written
 
 MakeCells = Callable[..., list[QuantizedCell]]
 BENCHMARKS = ["gsm8k", "math"]
@@ -101,7 +97,9 @@ def test_files_say_the_same_and_are_read_back(
     one[3] = one[3].model_copy(update=infinite)
     three = quantized_cells(3)
     described = provenance | {"commit": "abc123"}
-    table, verdicts = write_quantization_table(one, 1, BENCHMARKS, described, tmp_path, ["a given note"], others=three)
+    document = quantized_document(one, 1, BENCHMARKS, described, ["a given note"], others=three)
+    table, verdicts = document.frame, document.verdicts
+    document.write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["table1.csv", "table1.json", "table1.md"]
     csv = pd.read_csv(tmp_path / "table1.csv", dtype={"model": str})
     pd.testing.assert_frame_equal(csv, table, check_dtype=False, rtol=1e-9)
@@ -113,17 +111,18 @@ def test_files_say_the_same_and_are_read_back(
     for verdict in verdicts:
         assert verdict.explanation in text and verdict.printed in text
     assert "nan" not in text.lower() and "<na>" not in text.lower()
-    write_quantization_table(three, 3, BENCHMARKS, provenance, tmp_path)
-    assert quantized_cells_of(tmp_path) == {1: one, 3: three}
-    assert quantized_cells_of(tmp_path / "absent") == {}
-    assert measured_cells_of(tmp_path) == {}
+    quantized_document(three, 3, BENCHMARKS, provenance).write(tmp_path)
+    read = written(tmp_path, QuantizedTable)
+    assert {number: table.quantized_cells for number, table in read.items()} == {1: one, 3: three}
+    assert written(tmp_path / "absent", QuantizedTable) == {}
+    assert written(tmp_path, AccuracyTable) == {}
 
 
 def test_sizes_keep_every_byte_of_a_small_model(
     quantized_cells: MakeCells, provenance: dict[str, str], tmp_path: Path
 ) -> None:
     cells = quantized_cells()
-    write_quantization_table(cells, 1, BENCHMARKS, provenance, tmp_path)
+    quantized_document(cells, 1, BENCHMARKS, provenance).write(tmp_path)
     sizes = ["nominal_gb", "file_gb", "memory_gb"]
     written = pd.read_csv(tmp_path / "table1.csv", dtype=dict.fromkeys(sizes, str)).set_index(["method", "row"])
     for cell in cells:
@@ -139,7 +138,9 @@ def test_what_was_not_measured_stays_blank(
         for c in quantized_cells()
         if (c.method, c.row) in {("impact", 3), ("dense", 0)}
     ]
-    table, _ = write_quantization_table(cells, 1, BENCHMARKS, provenance, tmp_path)
+    document = quantized_document(cells, 1, BENCHMARKS, provenance)
+    table = document.frame
+    document.write(tmp_path)
     assert table[["math_acc", "math_low", "math_n", "math_change"]].isna().all().all()
     text = (tmp_path / "table1.md").read_text()
     assert "not measured on gsm8k in this run: flap rows 1, 2, 3, 4; afm rows 1, 2, 3, 4; impact rows 1, 2, 4" in text
@@ -160,7 +161,7 @@ def test_wrong_calls_are_refused(quantized_cells: MakeCells, provenance: dict[st
         build_quantization_table([*cells[1:], *quantized_cells(n=10)[:1]], 1, BENCHMARKS)
     del provenance["command"]
     with pytest.raises(ValueError, match="command"):
-        write_quantization_table(cells, 1, BENCHMARKS, provenance, tmp_path)
+        quantized_document(cells, 1, BENCHMARKS, provenance).write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -170,12 +171,12 @@ def test_wrong_calls_are_refused(quantized_cells: MakeCells, provenance: dict[st
 def test_a_damaged_table_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "table1.json").write_text(text)
     with pytest.raises(ValueError, match=r"table1\.json"):
-        quantized_cells_of(tmp_path)
+        written(tmp_path, QuantizedTable)
 
 
 def test_the_terminal_shows_measured_and_printed(quantized_cells: MakeCells) -> None:
     stream = io.StringIO()
-    view = render_terminal(build_quantization_table(quantized_cells(), 1, BENCHMARKS))
+    view = quantized_document(quantized_cells(), 1, BENCHMARKS, {}).terminal()
     Console(file=stream, width=240).print(view)
     (line,) = [line for line in stream.getvalue().splitlines() if line.split()[:3] == ["7b", "impact", "3"]]
     assert line.split()[3:6] == ["50", "llm.int8", "0.0001861"]

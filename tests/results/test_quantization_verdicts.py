@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from results.claims import claims
-from results.quantization_verdicts import judge_quantization
-from results.quantized_cells import QuantizedCell
-from results.verdicts import Verdict
+from results.measured.quantized_cells import QuantizedCell
+from results.statements.claims import claims
+from results.statements.verdicts import Verdict, judge_quantization
 
 MakeCells = Callable[..., list[QuantizedCell]]
 BENCHMARKS = ["gsm8k", "math"]

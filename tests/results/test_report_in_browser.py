@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from results.report_page import PAGE, build_page, write_page
-from results.table import write_table
+from results.page.page import PAGE, build_page, write_page
+from results.tables.accuracy import accuracy_document
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
@@ -46,7 +46,7 @@ def page(table6_cells: Callable[..., list], provenance: dict[str, str], tmp_path
     folder = tmp_path / "tiny"
     # few cells: what a statement's bootstrap costs grows with them
     cells = [cell for cell in table6_cells(n=60) if cell.method in ("dense", "impact")]
-    write_table(cells, 6, ["gsm8k", "math"], provenance, folder)
+    accuracy_document(cells, 6, ["gsm8k", "math"], provenance).write(folder)
     Image.new("RGB", (1500, 660), "white").save(folder / "figure2a.png")
     targets = {"table6": "table6", "figure2": "table6"}
     write_page(build_page(folder, tmp_path, targets, "--preset tiny"), "./reproduce.sh report", folder / PAGE)

@@ -15,9 +15,9 @@ import pytest
 from lxml import html
 from PIL import Image
 
-from results.markdown_html import VERDICT_CLASSES
-from results.report_page import PAGE, build_page, write_page
-from results.table import write_table
+from results.page.page import PAGE, build_page, write_page
+from results.tables.accuracy import accuracy_document
+from results.tables.html import VERDICT_CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {"table5": "table5", "table6": "table6", "figure2": "table6", "table10": "table6", "claims": "claims"}
@@ -39,7 +39,7 @@ def published(table6_cells: Callable[..., list], provenance: dict[str, str], fol
         described = provenance | ({"model": model} if model else {})
         # few cells: what a statement's bootstrap costs grows with them
         cells = [cell for cell in table6_cells(n=60) if cell.method in ("dense", "svd", "impact")]
-        write_table(change(cells), 6, BENCHMARKS, described, folder)
+        accuracy_document(change(cells), 6, BENCHMARKS, described).write(folder)
         return page_of(folder, tmp_path / "runs")
 
     return publish

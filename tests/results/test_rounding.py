@@ -2,10 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results.evidence import BASELINES
-from results.matching import matched_size
-from results.printed import PRINTED_PROBLEMS, printed_benchmarks
-from results.rounding import accuracy_cells, counts_printed_so, printed_reductions, reachable_sizes, reduction_follows
+from results.numbers.matching import matched_size
+from results.numbers.paper import BASELINES
+from results.numbers.printed import PRINTED_PROBLEMS, printed_benchmarks
+from results.numbers.rounding import (
+    accuracy_cells,
+    counts_printed_so,
+    printed_reductions,
+    reachable_sizes,
+    reduction_follows,
+)
 
 
 @pytest.mark.parametrize("n", [164, 378, 1319, 5000])

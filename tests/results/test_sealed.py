@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from results.sealed import seal, unseal
+from results.files import seal, unseal
 
 RECORD = {"correct": [True, False], "perplexity": {"gsm8k": 1.0000000000000002}, 7: (3, None), "label": "größer"}
 READ = {"correct": [True, False], "perplexity": {"gsm8k": 1.0000000000000002}, "7": [3, None], "label": "größer"}

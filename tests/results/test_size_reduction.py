@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from results.cells import BenchmarkResult, Cell
-from results.printed import printed_table
-from results.reduction_report import render_terminal, write_size_reduction
-from results.size_reduction import COLUMNS, ReductionTable, reductions_from_cells, reductions_from_paper
+from results.measured.cells import BenchmarkResult, Cell
+from results.numbers.printed import printed_table
+from results.statements.reductions import COLUMNS, ReductionTable, reductions_from_cells, reductions_from_paper
+from results.tables.reductions import reduction_document
 
 MakeCells = Callable[..., list[Cell]]
 TABLES = (10, 11, 12, 13)
@@ -247,15 +247,15 @@ def test_wrong_calls_are_refused(table6_cells: MakeCells, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="no cells of Table 6"):
         reductions_from_cells(10, [c for c in table6_cells() if c.method != "impact"])
     with pytest.raises(ValueError, match="preset, model, date"):
-        write_size_reduction(reductions_from_cells(10, table6_cells()), {"command": "x"}, tmp_path)
+        reduction_document(reductions_from_cells(10, table6_cells()), {"command": "x"}).write(tmp_path)
     with pytest.raises(ValueError, match="command"):
-        write_size_reduction(reductions_from_paper(10), {}, tmp_path)
+        reduction_document(reductions_from_paper(10), {}).write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_files_from_print(tmp_path: Path) -> None:
     table = recomputed(12)
-    write_size_reduction(table, {"command": "./reproduce.sh table12 --from paper"}, tmp_path)
+    reduction_document(table, {"command": "./reproduce.sh table12 --from paper"}).write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["table12.csv", "table12.json", "table12.md"]
     written = pd.read_csv(tmp_path / "table12.csv")
     assert list(written.columns[: len(COLUMNS)]) == list(COLUMNS)
@@ -269,7 +269,7 @@ def test_files_from_print(tmp_path: Path) -> None:
 
 def test_files_of_a_tiny_model(table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path) -> None:
     table = reductions_from_cells(10, table6_cells(shift={("impact", 1): 60.0}))
-    write_size_reduction(table, provenance | {"commit": "abc123"}, tmp_path)
+    reduction_document(table, provenance | {"commit": "abc123"}).write(tmp_path)
     written = pd.read_csv(tmp_path / "table10.csv", dtype=str, keep_default_na=False)
     assert list(written.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert written.loc[0, "baseline_size_b"] == written.loc[0, "size_reduction_pct"] == ""
@@ -282,7 +282,7 @@ def test_files_of_a_tiny_model(table6_cells: MakeCells, provenance: dict[str, st
 @pytest.mark.parametrize("width", [120, 180])
 def test_the_terminal_keeps_the_numbers_whole(width: int) -> None:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(render_terminal(recomputed(12)))
+    Console(file=stream, width=width).print(reduction_document(recomputed(12), {}).terminal())
     (line,) = [line for line in stream.getvalue().splitlines() if "discrepancy" in line]
     fields = line.split()
     assert fields[:6] == ["humaneval", "5", "4.9", "0.84", "afm", "0.920"]

@@ -11,19 +11,10 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from results.documents import measured_points
-from results.printed import printed_table
-from results.speed import (
-    Conditions,
-    PhaseSpeed,
-    SpeedPoint,
-    Spread,
-    build_speed_table,
-    memory_line,
-    printed_points,
-    speed_point,
-)
-from results.speed_report import render_terminal, write_speed_table
+from results.measured.speed_points import Conditions, PhaseSpeed, SpeedPoint, Spread, speed_point
+from results.numbers.printed import printed_table
+from results.tables.speed import SpeedTable, build_speed_table, memory_line, printed_points, speed_document
+from results.tables.written import written
 
 PROVENANCE = {"model": "invented", "date": "2000-01-01", "command": "none"}
 CONDITIONS = Conditions(
@@ -140,11 +131,12 @@ def test_memory_line_of_the_printed_table_is_four_bytes_a_weight() -> None:
 
 def test_files_hold_the_table_and_the_points(tmp_path: Path) -> None:
     points = [*all_points(), point("mine", 1, 1.0, note="a remark | with a bar")]
-    written = tmp_path / "table14.json"
-    assert measured_points(written, SpeedPoint) == []
-    table, verdicts = write_speed_table(points, PROVENANCE, tmp_path, ["said first"])
+    assert written(tmp_path, SpeedTable) == {}
+    document = speed_document(points, PROVENANCE, ["said first"])
+    table, verdicts = document.frame, document.verdicts
+    document.write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["table14.csv", "table14.json", "table14.md"]
-    assert measured_points(written, SpeedPoint) == points
+    assert written(tmp_path, SpeedTable)[14].points == points
     rows = list(csv.DictReader((tmp_path / "table14.csv").open()))
     assert [float(r["model_size_b"]) for r in rows] == list(table["model_size_b"])
     assert rows[-1]["printed_memory_gb"] == ""
@@ -156,23 +148,23 @@ def test_files_hold_the_table_and_the_points(tmp_path: Path) -> None:
     assert [v.verdict for v in verdicts] == ["holds", *["not measured"] * 3]
     for verdict in verdicts:
         assert f"**{verdict.verdict}**. {verdict.explanation}" in text
-    written.write_text('{"points": [{}]}')
+    (tmp_path / "table14.json").write_text('{"points": [{}]}')
     with pytest.raises(ValueError, match=r"table14\.json is no measured Table 14"):
-        measured_points(written, SpeedPoint)
+        written(tmp_path, SpeedTable)
 
 
 def test_notes_say_what_is_absent_and_what_has_another_size(tmp_path: Path) -> None:
-    write_speed_table([point(), point("impact", 1, 3.114), point("impact", 2, 1.0)], PROVENANCE, tmp_path)
+    speed_document([point(), point("impact", 1, 3.114), point("impact", 2, 1.0)], PROVENANCE).write(tmp_path)
     notes = json.loads((tmp_path / "table14.json").read_text())["notes"]
     assert any("Not of the printed size" in n and n.endswith("impact row 2.") for n in notes)
     assert any("not measured in this run: svd row 1" in n and "impact row 3" in n for n in notes)
     with pytest.raises(ValueError, match="lacks command"):
-        write_speed_table([point()], PROVENANCE | {"command": ""}, tmp_path)
+        speed_document([point()], PROVENANCE | {"command": ""}).write(tmp_path)
 
 
 def test_the_terminal_shows_measured_and_printed_columns_apart() -> None:
     console = Console(width=240, record=True, file=io.StringIO())
-    view = render_terminal(build_speed_table(all_points()))
+    view = speed_document(all_points(), PROVENANCE).terminal()
     console.print(view)
     text = console.export_text()
     assert "616.01" in text and "printed" in text

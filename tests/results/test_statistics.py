@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from results.statistics import mcnemar_exact, paired_bootstrap, resample_counts, resampled_accuracies, wilson_interval
+from results.numbers.statistics import (
+    mcnemar_exact,
+    paired_bootstrap,
+    resample_counts,
+    resampled_accuracies,
+    wilson_interval,
+)
 
 
 def test_wilson_solves_its_defining_equation() -> None:

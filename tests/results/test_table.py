@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from results.atomic import written_whole
-from results.cells import Cell
-from results.printed import printed_table
-from results.reduction_report import write_size_reduction
-from results.size_reduction import reductions_from_cells
-from results.statistics import wilson_interval
-from results.table import build_table, measured_cells_of, render_terminal, write_table
+from results.files import written_whole
+from results.measured.cells import Cell
+from results.numbers.printed import printed_table
+from results.numbers.statistics import wilson_interval
+from results.statements.reductions import reductions_from_cells
+from results.tables.accuracy import AccuracyTable, accuracy_document, build_table
+from results.tables.reductions import reduction_document
+from results.tables.written import document_at, written
 
 MakeCells = Callable[..., list[Cell]]
 BENCHMARKS = ["gsm8k", "math"]
@@ -36,8 +37,11 @@ def test_files_say_the_same_and_nothing_else_is_left(
     table6_cells: MakeCells, control: Cell, provenance: dict[str, str], tmp_path: Path
 ) -> None:
     cells = [*reversed(table6_cells()), control]
-    table, verdicts = write_table(cells, 6, BENCHMARKS, provenance | {"commit": "abc123"}, tmp_path, ["a given note"])
+    document = accuracy_document(cells, 6, BENCHMARKS, provenance | {"commit": "abc123"}, ["a given note"])
+    table, verdicts = document.frame, document.verdicts
+    paths = document.write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["table6.csv", "table6.json", "table6.md"]
+    assert sorted(paths) == sorted(tmp_path.iterdir())
     assert (tmp_path / "table6.csv").read_text().splitlines()[0] == COLUMNS
     csv = pd.read_csv(tmp_path / "table6.csv")
     pd.testing.assert_frame_equal(csv, table, check_dtype=False, rtol=1e-9)
@@ -58,7 +62,7 @@ def test_sizes_keep_every_parameter_of_a_small_model(
     table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path
 ) -> None:
     cells = table6_cells()
-    write_table(cells, 6, BENCHMARKS, provenance, tmp_path)
+    accuracy_document(cells, 6, BENCHMARKS, provenance).write(tmp_path)
     written = pd.read_csv(tmp_path / "table6.csv", dtype={"model_size_b": str}).set_index(["method", "row"])
     for cell in cells:
         assert written.loc[(cell.method, cell.row), "model_size_b"] == f"{cell.parameters / 1e9:.9f}"
@@ -80,7 +84,9 @@ def test_what_was_not_measured_stays_blank(table6_cells: MakeCells, provenance: 
         if (c.method, c.row) in {("impact", 3), ("dense", 0)}
     ]
     cells.append(cells[1].model_copy(update={"method": "air"}))
-    table, _ = write_table(cells, 6, BENCHMARKS, provenance, tmp_path)
+    document = accuracy_document(cells, 6, BENCHMARKS, provenance)
+    table = document.frame
+    document.write(tmp_path)
     assert list(table["method"]) == ["dense", "impact", "air"]
     assert table[["math_acc", "math_low", "math_high", "math_n", "ppl_before_sft_gsm8k"]].isna().all().all()
     assert table["printed_math_acc"].notna().tolist() == [True, True, False]
@@ -119,7 +125,7 @@ def test_an_infinite_perplexity_survives_strict_json(
 ) -> None:
     (cell,) = [c for c in table6_cells() if (c.method, c.row) == ("svd", 5)]
     broken = cell.model_copy(update={"ppl_before_sft": {"gsm8k": float("inf")}})
-    write_table([broken], 6, BENCHMARKS, provenance, tmp_path)
+    accuracy_document([broken], 6, BENCHMARKS, provenance).write(tmp_path)
 
     def refuse(constant: str) -> float:
         raise AssertionError(f"{constant} is not JSON")
@@ -131,13 +137,11 @@ def test_an_infinite_perplexity_survives_strict_json(
 
 def test_wrong_calls_are_refused(table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path) -> None:
     cells = table6_cells()
-    with pytest.raises(ValueError, match="gsm8k and math, not mbpp"):
-        build_table(cells, 6, ["mbpp"])
     with pytest.raises(ValueError, match="Tables 6 to 9"):
         build_table(cells, 14, BENCHMARKS)
     del provenance["command"]
     with pytest.raises(ValueError, match="command"):
-        write_table(cells, 6, BENCHMARKS, provenance, tmp_path)
+        accuracy_document(cells, 6, BENCHMARKS, provenance).write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -153,7 +157,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_measured_and_printed(table6_cells: MakeCells) -> None:
     stream = io.StringIO()
-    Console(file=stream, width=200).print(render_terminal(build_table(table6_cells(), 6, BENCHMARKS)))
+    Console(file=stream, width=200).print(accuracy_document(table6_cells(), 6, BENCHMARKS, {}).terminal())
     (line,) = [line for line in stream.getvalue().splitlines() if line.split()[:2] == ["impact", "3"]]
     assert line.split()[2:6] == ["50", "0.25", "0.0002612", "24.8"]
     assert line.split()[-3:] == ["1.67", "62.9", "17.3"]
@@ -161,11 +165,11 @@ def test_the_terminal_shows_measured_and_printed(table6_cells: MakeCells) -> Non
 
 def test_written_cells_are_read_back(table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path) -> None:
     six, seven = table6_cells(), table6_cells(number=7, seeds=(0, 1))
-    write_table(six, 6, BENCHMARKS, provenance, tmp_path)
-    write_table(seven, 7, BENCHMARKS, provenance, tmp_path)
-    write_size_reduction(reductions_from_cells(10, six), provenance, tmp_path)
-    assert measured_cells_of(tmp_path) == {6: six, 7: seven}
-    assert measured_cells_of(tmp_path / "absent") == {}
+    accuracy_document(six, 6, BENCHMARKS, provenance).write(tmp_path)
+    accuracy_document(seven, 7, BENCHMARKS, provenance).write(tmp_path)
+    reduction_document(reductions_from_cells(10, six), provenance).write(tmp_path)
+    assert {number: table.cells for number, table in written(tmp_path, AccuracyTable).items()} == {6: six, 7: seven}
+    assert written(tmp_path / "absent", AccuracyTable) == {}
 
 
 @pytest.mark.parametrize(
@@ -174,4 +178,29 @@ def test_written_cells_are_read_back(table6_cells: MakeCells, provenance: dict[s
 def test_a_damaged_table_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "table6.json").write_text(text)
     with pytest.raises(ValueError, match=r"table6\.json"):
-        measured_cells_of(tmp_path)
+        written(tmp_path, AccuracyTable)
+
+
+def test_a_table_need_not_be_the_papers(table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path) -> None:
+    impact = [cell for cell in table6_cells() if cell.method in ("dense", "impact")]
+    cells = [*impact, *(cell.model_copy(update={"eta": 0.5}) for cell in impact[1:3])]
+    document = accuracy_document(cells, "eta_by_k", BENCHMARKS, provenance)
+    lines = list(document.frame[["method", "row", "eta"]].itertuples(index=False, name=None))
+    assert lines[1:5] == [("impact", 1, 0.25), ("impact", 1, 0.5), ("impact", 2, 0.25), ("impact", 2, 0.5)]
+    assert len(document.frame) == len(cells) and document.verdicts == []
+    assert [path.name for path in document.write(tmp_path)] == ["eta_by_k.csv", "eta_by_k.md", "eta_by_k.json"]
+    record = json.loads((tmp_path / "eta_by_k.json").read_text())
+    assert record["table"] == "eta_by_k" and "printed_model" not in record
+    text = (tmp_path / "eta_by_k.md").read_text()
+    assert text.startswith("# Eta by k: measured with invented 1 M Llama (preset tiny)\n") and "rinted" not in text
+    for path in document_at(tmp_path / "eta_by_k.json").write(tmp_path / "again"):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_a_benchmark_need_not_be_printed(table6_cells: MakeCells, provenance: dict[str, str], tmp_path: Path) -> None:
+    cells = [c.model_copy(update={"benchmarks": c.benchmarks | {"mbpp": c.benchmarks["math"]}}) for c in table6_cells()]
+    document = accuracy_document(cells, 6, [*BENCHMARKS, "mbpp"], provenance)
+    assert list(document.frame["mbpp_acc"]) == list(document.frame["math_acc"])
+    assert not any("mbpp" in str(name) for name in document.frame if str(name).startswith("printed_"))
+    assert {verdict.benchmark for verdict in document.verdicts} <= {*BENCHMARKS, None}
+    assert not any("mbpp" in note for note in document.notes)

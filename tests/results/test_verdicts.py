@@ -2,10 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from results.cells import Cell
-from results.evidence import BASELINES, Evidence
-from results.statements import STRONGEST_BASELINE
-from results.verdicts import Verdict, judge, judge_statement
+from results.measured.cells import Cell
+from results.numbers.paper import BASELINES
+from results.statements.accuracy import STRONGEST_BASELINE
+from results.statements.evidence import Evidence
+from results.statements.verdicts import Verdict, judge, judge_statement
 
 MakeCells = Callable[..., list[Cell]]
 BENCHMARKS = ["gsm8k", "math"]
@@ -16,7 +17,7 @@ def verdicts(cells: list[Cell]) -> dict[tuple[str, str | None], Verdict]:
 
 
 def test_what_the_printed_numbers_say(table6_cells: MakeCells) -> None:
-    """METHODS.md 12: maxima 54.9 and 31.9 % from rounded accuracies; "over 40 %" has the minimum 39.7 % on MATH."""
+    """The largest reductions are 54.9 and 31.9 % at rounded accuracies; "over 40 %" has the minimum 39.7 % on MATH."""
     found = verdicts(table6_cells())
     assert "54.9 %" in found["largest_reduction", "gsm8k"].printed
     assert "31.9 %" in found["largest_reduction", "math"].printed

@@ -1,0 +1,30 @@
+"""HumanEval: its programming problems, and their tests."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from evals.benchmarks.interface import CodeBenchmark, CodeProblem, PublishedSet
+from evals.execution.programs import Checks
+
+
+def humaneval_problem(row: Mapping[str, Any]) -> CodeProblem:
+    """A row of HumanEval (Chen et al. 2021): prompt, entry_point, test. Raises ValueError for tests without `check`."""
+    prompt, entry_point, test = (str(row[field]) for field in ("prompt", "entry_point", "test"))
+    if "def check(" not in test:
+        raise ValueError('"test" defines no function check')
+    # The prompt alone is a module, too: some tests use the other functions in it.
+    return CodeProblem(prompt.strip() + "\n", Checks(prompt, entry_point, f"{test}\ncheck(candidate)\n"))
+
+
+BENCHMARK = CodeBenchmark(
+    name="humaneval",
+    label="HumanEval",
+    published=PublishedSet("openai/openai_humaneval", ("openai_humaneval",), {"test": ("HumanEval.jsonl",)}),
+    fields=("task_id", "prompt", "entry_point", "test"),
+    max_gen_toks=768,
+    typical_tokens=200,
+    test_size=164,
+    version=1,
+    problem=humaneval_problem,
+    raw_stops=("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
+)

@@ -1,0 +1,1 @@
+"""How fast a model runs, in how much memory, and what the machine would allow."""

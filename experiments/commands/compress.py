@@ -1,0 +1,196 @@
+"""compress: any dense checkpoint to a compressed one, for users who want the model and not the paper's tables."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from baselines.registry import METHODS, build_method
+from evals.json_lines import DataFileError, Row, read_json_lines
+from experiments.errors import UserError
+from experiments.settings import choose
+from experiments.stages.components import load_components, save_components
+from experiments.stages.models import batches, device, load_checkpoint, one_line_errors
+from experiments.stages.search import SearchPerplexity, evaluations
+from impact.calibration import calibrate
+from impact.compression import by_module, compress, parameter_count, prepare_units, untie_compressed_head
+from impact.export import ARCHITECTURES, export_model
+from impact.interface import Components, Kept, Method
+from impact.rank_rule import RankRule
+from impact.sizes import dense_where_larger, largest_value
+
+BILLIONS_BELOW = 10_000
+"""A target size below this is in billions of parameters, from it on in parameters."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Sizes in parameters, shared ones once: of the model as it came, with lm_head untied, and compressed.
+
+    value: the keep ratio in percent of what the method's rule counts.
+    """
+
+    tied_parameters: int
+    dense_parameters: int
+    parameters: int
+    value: float
+    kept: dict[str, Kept]
+
+
+def compress_model(
+    model: str,
+    out: Path,
+    *,
+    method: str = "impact",
+    keep: float | None = None,
+    target_size: float | None = None,
+    eta: float | None = None,
+    calibration: Path | None = None,
+    dense_if_larger: bool = False,
+    batch_size: int = 8,
+    max_length: int = 512,
+    console: Console,
+) -> Compressed:
+    """Compresses a model from a directory or the hub and writes it to `out` as a Hugging Face directory.
+
+    keep: k in percent of each layer's spectrum (Algorithm 1); for ASVD and FLAP, of the parameters they compress.
+    target_size: instead of it, the largest model of at most that many parameters (billions below 10,000).
+    calibration: JSON lines with `query` and `response`. Raises UserError with one line for every mistake; `out`
+    appears only when it is complete.
+    """
+    chosen = _method(method, eta)
+    if (keep is None) == (target_size is None):
+        raise UserError("compress takes either --keep or --target-size" + (", not both" if keep is not None else ""))
+    if keep is not None and not 0 < keep <= 100:
+        raise UserError(f"--keep is a percentage in (0, 100], got {keep:g}")
+    if target_size is not None and not 0 < target_size < math.inf:
+        raise UserError(f"--target-size is a number of billions or of parameters, got {target_size:g}")
+    if out.exists():
+        raise UserError(f"{out} exists already: give another directory, or remove it first")
+    rows = _calibration_rows(chosen, calibration)
+    with _one_line_errors():
+        dense, tokenizer, dtype = _load(model)
+    tied_parameters = parameter_count(dense)
+    untie_compressed_head(chosen, dense)
+    dense_parameters = parameter_count(dense)
+    target = None if target_size is None else _parameters(target_size)
+    if target is not None and target >= tied_parameters:
+        raise UserError(f"the model has {tied_parameters:,} parameters, no more than the target of {target:,}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        with _one_line_errors(), _progress(console) as advance:
+            made = batches(tokenizer, rows, batch_size, max_length) if rows else []
+            needed = chosen.statistics()
+            statistics = by_module(
+                calibrate(dense, advance("calibration", made, len(made)), needed).values() if needed else ()
+            )
+            rules = [] if keep is None else [_rule(chosen, keep)]
+            components: dict[str, Components] = {}
+            for unit in advance("layers", prepare_units(chosen, dense, statistics, rules), len(chosen.units(dense))):
+                # each in a file of its own: the full bases of a 7B model would take 41 GB of memory
+                (place := scratch / unit[0]).mkdir()
+                save_components([unit], place)
+                components |= load_components(place)
+            sensitivity = None
+            if chosen.searches:
+                expected = evaluations(chosen, components)
+                step = iter(advance("search", iter(int, 1), expected))
+                perplexity = SearchPerplexity(made, expected, lambda done, total: next(step))
+                sensitivity = chosen.score(dense, components, perplexity)
+
+            def allocate(value: float) -> dict[str, Kept]:
+                kept = chosen.allocate(_rule(chosen, value), components, sensitivity)
+                return dense_where_larger(kept, dense, chosen) if dense_if_larger else kept
+
+            value = keep if target is None else largest_value(allocate, dense, target, chosen)
+            assert value is not None
+            kept = allocate(value)
+            compress(dense, chosen, components, kept, statistics)
+            settings = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.init}  # type: ignore[arg-type]
+            recipe = {"method": method, "settings": settings, "keep": value, "rows": len(rows)}
+            export_model(dense, tokenizer, out, dtype=dtype, recipe=recipe)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Compressed(tied_parameters, dense_parameters, parameter_count(dense), value, kept)
+
+
+_Advance = Callable[[str, Iterable[Any], int], Iterable[Any]]
+"""(what, steps, how many) -> the steps, shown as they are taken."""
+
+
+def _method(name: str, eta: float | None) -> Method:
+    choose(name, METHODS, "method")
+    if eta is not None and not 0 <= eta <= 1:
+        raise UserError(f"--eta must lie in [0, 1], got {eta:g}")
+    try:
+        return build_method(name, {} if eta is None else {"eta": eta})
+    except ValueError as error:
+        raise UserError(f"--eta: {error}") from None
+
+
+def _calibration_rows(method: Method, calibration: Path | None) -> list[Row]:
+    if not method.statistics() and not method.searches:
+        return []
+    if calibration is None:
+        raise UserError(f"{method.name} needs --calibration FILE.jsonl, rows with query and response")
+    try:
+        return read_json_lines(calibration, ("query", "response"))
+    except DataFileError as error:
+        raise UserError(str(error)) from None
+
+
+def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.dtype]:
+    """Model in float32 in eval mode on the accelerator, tokenizer, and the precision that the weights are stored in."""
+    if (local := Path(name)).exists() and not (local / "config.json").is_file():
+        raise UserError(f"{name} is no model: it holds no config.json")
+    with one_line_errors(name):
+        config = AutoConfig.from_pretrained(name)
+    if config.model_type.startswith("impact_") or (local / "compression.json").is_file():
+        raise UserError(f"{name} is compressed already")
+    if config.model_type not in ARCHITECTURES:
+        raise UserError(f"{name} is a '{config.model_type}': compress knows {', '.join(ARCHITECTURES)}")
+    model, tokenizer = load_checkpoint(name, torch.float32)
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    return model.to(device()), tokenizer, stored
+
+
+def _parameters(target_size: float) -> int:
+    return round(target_size * 1e9 if target_size < BILLIONS_BELOW else target_size)
+
+
+def _rule(method: Method, value: float) -> RankRule:
+    return RankRule(method.rule, value if method.rule == "nuclear_norm" else value / 100)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[_Advance]:
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+
+        def advance(what: str, steps: Iterable[Any], total: int) -> Iterable[Any]:
+            return progress.track(steps, total=total, description=what)
+
+        yield advance
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What calibration, decomposition and export complain of is the user's model, data or machine: one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(shorten(str(error), 400)) from error
+    except (IndexError, RuntimeError, SafetensorError) as error:  # weights that are no numbers, memory, a full disk
+        raise UserError(shorten(f"{type(error).__name__}: {error}", 400)) from error

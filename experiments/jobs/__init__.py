@@ -1,0 +1,1 @@
+"""What a job is, where its output lies, and what identifies it."""

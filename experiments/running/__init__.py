@@ -1,0 +1,1 @@
+"""How jobs are run: on this machine or a cluster, in processes of their own, watched and estimated."""

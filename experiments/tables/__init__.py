@@ -1,0 +1,1 @@
+"""Which tables and figures can be made, from which jobs, and what is published of them."""

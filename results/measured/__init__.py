@@ -1,0 +1,1 @@
+"""What was measured: the typed records of cells and points."""

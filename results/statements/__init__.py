@@ -1,0 +1,1 @@
+"""What the paper's sentences say, and whether printed and measured numbers bear them out."""
