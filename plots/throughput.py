@@ -30,7 +30,7 @@ def throughput(measured: pd.DataFrame, route: str, provenance: Mapping[str, str]
     the throughput measured are the lowest and highest repetition.
 
     Args:
-        measured: the table of `results.speed.build_speed_table`.
+        measured: the table of `build_speed_table`.
         route: which of its routes to draw.
         provenance: names the run's ``model``.
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiments.command_line import main
 from safetensors.numpy import load_file, save_file
 
+from experiments.commands.main import main
 from experiments.jobs.job import Job
 from experiments.mirror.content import SHARED, method_of, ranks
 from experiments.mirror.mirror import asked_mode

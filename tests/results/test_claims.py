@@ -13,8 +13,8 @@ from rich.console import Console
 import results.numbers.printed
 from results.measured.cells import Cell
 from results.numbers.printed import PAPER_TABLES, printed_table
+from results.statements import findings as print_findings
 from results.statements.accuracy import COST_STATEMENTS, STATEMENTS
-from results.statements.accuracy import findings as print_findings
 from results.statements.claims import Claim, claims
 from results.statements.findings import PRINTED_STATEMENTS
 from results.statements.reductions import reductions_from_paper
