@@ -178,7 +178,8 @@ def show(publication: Publication, out: Path, console: Console) -> list[Path]:
         record = {"figure": name, "provenance": dict(publication.provenance), "of": [{"runs": dict(publication.runs)}]}
         files = write_files(out, name, {".json": json_text(record)})
     drawn = publication.figures(out) if publication.figures else []
-    console.print(publication.heading, markup=False)
+    if publication.heading:
+        console.print(publication.heading, markup=False)
     if document:
         console.print(document.terminal())
         for verdict in document.verdicts:
