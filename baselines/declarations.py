@@ -99,19 +99,27 @@ def _remembered(key: str, find: Callable[[], Any]) -> Any:
         temporary = MEMORY.with_name(f"{MEMORY.name}.{os.getpid()}")
         with suppress(OSError):  # it is only a shortcut
             MEMORY.parent.mkdir(exist_ok=True)
-            temporary.write_text(json.dumps(memory))
+            temporary.write_text(json.dumps(_stored() | memory))  # with what other processes learned meanwhile
             temporary.replace(MEMORY)
     return memory[key]
 
 
 @cache
 def _memory() -> dict[str, Any]:
-    sources = _digest(sorted(path for folder in ("baselines", "impact") for path in (ROOT / folder).glob("*.py")))
+    return _stored()
+
+
+def _stored() -> dict[str, Any]:
     with suppress(OSError, ValueError):
         stored = json.loads(MEMORY.read_text())
-        if isinstance(stored, dict) and stored.get("sources") == sources:
+        if isinstance(stored, dict) and stored.get("sources") == _sources():
             return stored
-    return {"sources": sources}
+    return {"sources": _sources()}
+
+
+@cache
+def _sources() -> str:
+    return _digest(sorted(path for folder in ("baselines", "impact") for path in (ROOT / folder).glob("*.py")))
 
 
 def _digest(files: Iterable[Path]) -> str:

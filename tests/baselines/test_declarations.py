@@ -125,6 +125,15 @@ def test_what_is_remembered_needs_no_class(memory: Path, monkeypatch: pytest.Mon
     assert declared("impact", {"eta": 0.5}) == said and method_names() == names
 
 
+def test_two_processes_remember_what_either_learned(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = declarations._memory()
+    forget(monkeypatch)
+    declared("svd")
+    monkeypatch.setattr(declarations, "_memory", lambda: ours)
+    method_names()
+    assert len(json.loads(memory.read_text())) == len(["sources", "svd", "names"])
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"sources": "others", "names": ["none"]}', "{"])
 def test_a_memory_of_other_sources_or_none_is_no_memory(content: str, memory: Path) -> None:
     memory.parent.mkdir()
