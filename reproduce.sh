@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Measures the tables and figures of the IMPACT paper. The first call sets up .venv; see ./reproduce.sh --help.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 venv=$here/.venv
 
 fail() { echo "reproduce.sh: $*" >&2; exit 2; }
+
+works() { "$1/bin/python" -ISc '' 2>/dev/null; }
 
 find_python() {
     for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
@@ -18,21 +20,23 @@ find_python() {
 }
 
 # install FOLDER LOCK [ARGUMENTS OF uv pip install]: a virtual environment with what the lock names.
-# The stamp holds the checksum of what was installed, so that a changed lock or a broken-off set-up is made good.
+# The stamp holds the checksum of what was installed and where, so that a changed lock, a broken-off set-up and a moved or
+# copied folder are made good.
 install() {
     local venv=$1 lock=$2 wanted python
     shift 2
-    wanted=$(cat "$lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
-    [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && return
+    wanted=$({ cat "$lock" "$here/pyproject.toml" "${BASH_SOURCE[0]}" && echo "$venv"; } | sha256sum | cut -d' ' -f1)
+    [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && works "$venv" && return
     mkdir -p "$venv" || fail "can't make a virtual environment in $venv"
     if command -v flock >/dev/null; then # two first calls at once
         exec 9>"$venv/lock"
         flock 9
-        [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && { exec 9>&-; return; }
+        [ "$(cat "$venv/installed" 2>/dev/null || true)" = "$wanted" ] && works "$venv" && { exec 9>&-; return; }
     fi
     echo "setting up $venv (once; one to three minutes)" >&2
-    if [ ! -x "$venv/bin/python" ]; then
+    if ! works "$venv"; then
         python=$(find_python) || exit 2
+        rm -rf "$venv/bin" # links to a Python that is gone
         "$python" -m venv "$venv" || fail "can't make a virtual environment in $venv"
     fi
     rm -f "$venv/installed"
@@ -78,6 +82,13 @@ install_slurm() {
 # model on a CPU most of its speed (docs/assumptions.md).
 export MALLOC_TOP_PAD_=1073741824 MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" TOKENIZERS_PARALLELISM=false
+export PYTHONUTF8=1 # the locale of a container is often none
+# A container may run this as a user without a name and a home: libraries ask for both, and keep their caches there.
+id -un >/dev/null 2>&1 || export USER="${USER:-$(id -u)}"
+if [ ! -w "${HOME:-/}" ] || [ "${HOME:-/}" = / ]; then
+    export HOME=$venv/home
+    mkdir -p "$HOME" 2>/dev/null || fail "can't make a virtual environment in $venv"
+fi
 export IMPACT_COMMAND="./reproduce.sh $*"
 
 if [ "${1:-}" = test-vllm ]; then
@@ -104,4 +115,4 @@ if [ "${1:-}" = test-slurm ]; then
     cd "$here" && exec "$venv/bin/python" -m pytest -m slurm tests/cluster "$@"
 fi
 [ $# -gt 0 ] || set -- --help
-exec "$venv/bin/python" -m experiments "$@"
+exec "$venv/bin/python" -P -m experiments "$@" # -P: not the experiments.py of the folder that it is called from

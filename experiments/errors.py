@@ -1,4 +1,8 @@
-"""Failures that a user can cause and mend."""
+"""Failures that a user can cause and mend, and all others in a line."""
+
+import tempfile
+import traceback
+from textwrap import shorten
 
 
 class UserError(Exception):
@@ -15,3 +19,14 @@ class CheckError(Exception):
     def __init__(self, lines: list[str]) -> None:
         super().__init__(*lines)
         self.lines = lines
+
+
+def unexpected(error: Exception) -> str:
+    """A line on a failure that nobody foresaw: its class and words, those of its causes, where its traceback is."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__):
+        chain.append(cause)
+    said = ", because of ".join(shorten(f"{type(link).__name__}: {link}", 200) for link in chain)
+    with tempfile.NamedTemporaryFile("w", prefix="reproduce-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return f"{said} (nobody foresaw this; its traceback, for a bug report, is in {file.name})"

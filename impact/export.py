@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
+from uuid import uuid4
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,13 +43,15 @@ def export_model(
     if dtype is not None:
         exported.to(dtype)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    partial = directory.with_name(f".{directory.name}.{uuid4().hex}")
+    partial.mkdir()
     try:
-        partial.chmod(0o755)  # mkdtemp makes it private
         exported.save_pretrained(partial, max_shard_size=max_shard_size)
         if tokenizer is not None:
             tokenizer.save_pretrained(partial)
         for path in partial.rglob("*"):
+            if path.is_file():  # safetensors makes its files private, and a server is another user
+                path.chmod(partial.stat().st_mode & 0o666)
             _sync(path)
         partial.rename(directory)
     except BaseException:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from experiments.commands.catalogue import BESIDE, COMMANDS, OWN_OF_THE_SCRIPT, check_meaning, target_command
 from experiments.commands.options import all_options, check_values
-from experiments.errors import CheckError, UserError
+from experiments.errors import CheckError, UserError, unexpected
 from experiments.settings import known
 from experiments.tables.target import targets
 
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in failed.lines:
             _fail(line)
         return 1
-    except OSError as error:
-        if error.errno is None:
-            raise
-        return _fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            return _fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "))
+        return _fail(unexpected(error))
     except KeyboardInterrupt:
         return _fail("interrupted; what is finished is kept, and the same command goes on from there", 130)
     return 0

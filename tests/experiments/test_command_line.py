@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,26 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     )
     assert result.returncode == 2
     assert "Llama-2-7b-hf can't be loaded" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_what_nobody_foresaw_is_one_line_with_its_cause_and_a_traceback_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: object) -> None:
+        try:
+            raise ImportError("no module named\nsentencepiece")
+        except ImportError as error:
+            raise KeyError("tokenizer") from error
+
+    monkeypatch.setattr("experiments.commands.main._run", breaks)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "reproduce.sh: KeyError: 'tokenizer', because of ImportError: no module named sentencepiece ("
+    )
+    (file,) = tmp_path.iterdir()
+    assert str(file) in line and "Traceback (most recent call last)" in file.read_text()
 
 
 def test_score_prints_pass_at_1_with_its_interval(tmp_path: Path) -> None:

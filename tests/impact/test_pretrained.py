@@ -556,6 +556,17 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_whom_the_umask_lets_read_it_can(umask: int, file: int, folder: int, tokenizer: Any, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        export_model(compressed("gqa"), tokenizer, tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == folder
+    assert {path.name for path in (tmp_path / "model").iterdir() if path.stat().st_mode & 0o777 != file} == set()
+
+
 def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
