@@ -52,8 +52,9 @@ class Benchmark(ABC):
 
     `label` is what figures call it, `fields` those of a published row that must be texts, `max_gen_toks` the original
     evaluation's limit in tokens, `typical_tokens` a guess at an answer's mean, for estimates, and `test_size` the
-    number of problems of the published test set. `version` is raised whenever the same problems or completions would
-    give other prompts or verdicts; without one the hash of the benchmark's file stands in the recipes.
+    number of problems of the published test set. `version` is raised whenever the same completions would get other
+    verdicts, and counts for the stage that judges alone; without one the hash of the benchmark's file stands in the
+    recipes.
     """
 
     name: str

@@ -52,6 +52,7 @@ class Stage:
     version: raised whenever the same recipe would give another output (a test watches the `sources`).
     follows_method: whether a version that the config's method pins counts as well; the stages behind follow anyway,
     since their inputs are others.
+    follows_benchmark: whether a version that the config's benchmark pins counts as well.
     entry: "module:function" of the plain function that fills the output and returns measurements for run.json; a name
     and not the function, so that planning need not import transformers.
     bundles: config fields in which jobs may differ and still run together.
@@ -70,13 +71,16 @@ class Stage:
     accelerated: bool = False
     typical_s: float = 1.0
     follows_method: bool = False
+    follows_benchmark: bool = False
 
     def version_of(self, config: Settings) -> int | str:
         """The version for one config, with the hash of its method's or benchmarks' sources if they pin no version."""
         if benchmarks := [*getattr(config, "benchmarks", ()), *filter(None, [getattr(config, "benchmark", None)])]:
-            from evals.benchmarks import unpinned_sources
+            from evals.benchmarks import BENCHMARKS, unpinned_sources
 
-            return f"{self.version} {hashed}" if (hashed := unpinned_sources(benchmarks)) else self.version
+            pinned = [BENCHMARKS[name].version or 1 for name in benchmarks if name in BENCHMARKS]
+            version = self.version + sum(own - 1 for own in pinned) if self.follows_benchmark else self.version
+            return f"{version} {hashed}" if (hashed := unpinned_sources(benchmarks)) else version
         if (method := getattr(config, "method", None)) is None:
             return self.version
         own = declared(method, getattr(config, "settings", {})).version

@@ -203,6 +203,7 @@ JUDGE = Stage(
         "evals/execution/inside/plain_data.py",
     ),
     typical_s=2,
+    follows_benchmark=True,
 )
 _SPEED = ("experiments/stages/speed.py", "evals/speed/machine_limits.py")
 LIMITS = Stage(

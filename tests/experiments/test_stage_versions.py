@@ -10,7 +10,9 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +60,17 @@ def test_changed_sources_have_a_new_version(name: str) -> None:
         "experiments/stages/registry.py, of a method in its own file (or of those stages alone that give another); "
         f"then run python {RECORD.parent.relative_to(ROOT)}/{Path(__file__).name}"
     )
+
+
+def test_a_benchmarks_version_counts_for_judging_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other verdicts on the same completions: nothing is generated again, and gsm8k is not judged again."""
+    judge, evaluate = STAGES["judge"], STAGES["evaluate"]
+    configs = [SimpleNamespace(benchmark=name) for name in ("gsm8k", "math")]
+    before = [[stage.version_of(config) for config in configs] for stage in (judge, evaluate)]  # type: ignore[arg-type]
+    raised = replace(BENCHMARKS["math"], version=(BENCHMARKS["math"].version or 1) + 1)
+    monkeypatch.setitem(BENCHMARKS, "math", raised)
+    after = [[stage.version_of(config) for config in configs] for stage in (judge, evaluate)]  # type: ignore[arg-type]
+    assert after == [[before[0][0], int(before[0][1]) + 1], before[1]]
 
 
 if __name__ == "__main__":
