@@ -24,7 +24,7 @@ BENCHMARK = CodeBenchmark(
     max_gen_toks=768,
     typical_tokens=200,
     test_size=164,
-    version=1,
+    version=2,
     problem=humaneval_problem,
     raw_stops=("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
 )

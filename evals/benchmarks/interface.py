@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from evals.code_prompts import CHAT_ANSWER, Style, code_prompt, code_stops
 from evals.execution.programs import Checks, Outcome, run_programs
-from evals.program_extraction import extract_program, unfenced
+from evals.program_extraction import extract_program
 from evals.prompts import STOP_STRINGS, evaluation_prompt
 from evals.verdict import Verdict
 
@@ -180,7 +180,7 @@ class CodeBenchmark(Benchmark):
     def program(self, completion: str, row: Mapping[str, Any]) -> str:
         """The program to run: the completion may go on with the problem's text or stand alone, in a fence or not."""
         problem = self.problem(row)
-        return extract_program(problem.text + unfenced(completion), problem.tests.entry_point)
+        return extract_program(completion, problem.tests.entry_point, problem.text)
 
     def judge(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], how: Judging) -> list[Verdict]:
         sources = [self.program(completion, row) for completion, row in zip(completions, rows, strict=True)]

@@ -92,7 +92,7 @@ BENCHMARK = CodeBenchmark(
     max_gen_toks=768,
     typical_tokens=150,
     test_size=378,
-    version=1,
+    version=2,
     problem=mbpp_problem,
     raw_stops=('\n"""', "\nassert"),
 )

@@ -1,12 +1,8 @@
 """HumanEval and MBPP: prompts, programs, references that pass, and mutants of theirs that fail."""
 
 import ast
-import io
 import json
-import subprocess
-import sys
-import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +13,7 @@ from evals.benchmarks.humaneval import humaneval_problem
 from evals.benchmarks.mbpp import mbpp_problem
 from evals.code_prompts import code_prompt
 from evals.json_lines import DataFileError, Row
-from evals.program_extraction import extract_program, unfenced
+from evals.program_extraction import extract_program
 from evals.prompts import instruction_prompt
 
 HUMANEVAL = {
@@ -127,12 +123,6 @@ def test_the_first_definition_with_a_return_counts() -> None:
     assert extract_program(text, "f") == "def f(x):\n    return 1"
 
 
-def test_fences() -> None:
-    assert unfenced("no fence") == "no fence"
-    assert unfenced("a\n```py\nx = 1\n```\nb\n```\ny = 2\n```") == "x = 1\n"
-    assert unfenced("```python\nx = 1\ny = 2") == "x = 1\ny = 2"
-
-
 @pytest.mark.parametrize("name, file, reference, number", SLICES)
 def test_all_references_pass(real_data: Path, name: str, file: str, reference: str, number: int) -> None:
     rows = load_rows(name, real_data / file)
@@ -141,49 +131,17 @@ def test_all_references_pass(real_data: Path, name: str, file: str, reference: s
     assert [row["task_id"] for row, verdict in zip(rows, verdicts, strict=True) if not verdict.correct] == []
 
 
-SWAPS = {"+": "-", "-": "+", "*": "+", "<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "==", "//": "*"}
-SWAPS |= {"and": "or", "or": "and", "True": "False", "False": "True", "not": "", "min": "max", "max": "min", "%": "*"}
-
-
-def mutants(source: str) -> Iterator[str]:
-    """The source with one token changed: an operator, a constant, or an expression returned."""
-    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    for i, token in enumerate(tokens):
-        changed = SWAPS.get(token.string) if token.type in (tokenize.OP, tokenize.NAME) else None
-        if token.type == tokenize.NUMBER:
-            changed = f"({token.string}+1)"
-        elif token.type == tokenize.NAME and token.string == "return":
-            changed = "return None and"
-        if changed is not None:
-            lines = source.splitlines(keepends=True)
-            row, column = token.start[0] - 1, token.start[1]
-            lines[row] = lines[row][:column] + changed + lines[row][tokens[i].end[1] :]
-            try:
-                ast.parse("".join(lines))
-            except SyntaxError:
-                continue
-            yield "".join(lines)
-
-
-def fails_plainly(program: str, tests: str) -> bool:
-    """Whether a plain interpreter ends the program with its tests in an error: the judgement to agree with."""
-    command = [sys.executable, "-I", "-S", "-c", f"{program}\n{tests}"]
-    try:
-        return subprocess.run(command, capture_output=True, timeout=3, check=False).returncode != 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def test_mutated_references_fail(real_data: Path, record_property: Callable[[str, object], None]) -> None:
+def test_mutated_references_fail(
+    real_data: Path,
+    failing_mutant: Callable[[str, int, str], str | None],
+    record_property: Callable[[str, object], None],
+) -> None:
     """One mutant of every reference that a plain interpreter tells from it."""
     cases: list[tuple[str, Row, str]] = []
 
     def first_failing(name: str, row: Row, program: str, head: int, tests: str) -> tuple[str, Row, str] | None:
-        for tried, mutant in enumerate(mutants(program)):
-            # the prompt is not the completion's to change
-            if tried < 12 and mutant[:head] == program[:head] and fails_plainly(mutant, tests):
-                return name, row, mutant[head:]
-        return None
+        mutant = failing_mutant(program, head, tests)
+        return None if mutant is None else (name, row, mutant[head:])
 
     with ThreadPoolExecutor(2) as pool:
         waiting = []
