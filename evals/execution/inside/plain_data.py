@@ -7,6 +7,8 @@ library's JSON would do, but takes longer to import than most programs take to r
 
 import os
 
+from .library_data import built, described
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs as much as starting Python
     from typing import Any
@@ -30,8 +32,9 @@ class ClosedError(Exception):
 def encode(value: object) -> bytes:
     """A tag, then the content: a number in hexadecimal up to ";", or a count up to ":" and as many bytes or items.
 
-    Subclasses lose what they add, iterators are drawn, other objects become opaque. The base classes' own methods
-    read the content, so that overridden ones say nothing.
+    The standard library's further numbers and collections are written as their kind and content. Subclasses lose what
+    they add, iterators are drawn, other objects become opaque. The base classes' own methods read the content, so that
+    overridden ones say nothing.
     """
     pieces: list[bytes] = []
     _write(value, pieces)
@@ -47,12 +50,14 @@ def _write(value: "Any", pieces: list[bytes]) -> None:
         pieces.append(b"f%s;" % float.hex(value).encode())
     elif isinstance(value, str):
         _write_bytes(b"s", str.encode(value, "utf-8", "surrogatepass"), pieces)
-    elif isinstance(value, (bytes, bytearray)):
+    elif isinstance(value, bytes):
         _write_bytes(b"b", bytes(value), pieces)
     elif isinstance(value, complex):
         _write_items(b"c", [value.real, value.imag], pieces)
     elif isinstance(value, range):
         _write_items(b"r", [value.start, value.stop, value.step], pieces)
+    elif found := described(value):
+        _write_items(b"k", found, pieces)
     elif isinstance(value, dict):
         _write_items(b"d", [part for item in dict.items(value) for part in item], pieces)
     elif isinstance(value, list):
@@ -87,7 +92,7 @@ def decode(data: bytes) -> "Any":
     """The value that `encode` was given. Raises ClosedError for anything that it can't have written."""
     try:
         value, end = _read(data, 0)
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
         raise ClosedError(f"not plain data: {type(error).__name__}") from None
     if end != len(data):
         raise ClosedError("not plain data: more than one value")
@@ -119,6 +124,9 @@ def _read(data: bytes, start: int) -> "tuple[Any, int]":
         items.append(item)
     if tag == b"d":
         return dict(zip(items[::2], items[1::2], strict=True)), start
+    if tag == b"k":
+        kind, content = items
+        return built(kind, content), start
     if tag == b"c":
         return complex(*items), start
     if tag == b"r":
