@@ -45,6 +45,12 @@ def extract_program(completion: str, entry_point: str, problem: str = "") -> str
     return ""
 
 
+def leading_module(text: str) -> str:
+    """The lines up to the first that no valid module can hold: a prompt without the function that it leaves open."""
+    lines = text.split("\n")
+    return "\n".join(lines[: _Search("").run(lines, 0)[1]])
+
+
 def _plain(text: str) -> str:
     """Without a terminal's colours and a byte order mark, with Unix line ends."""
     text = _ESCAPE_CODE.sub("", text.removeprefix("\ufeff")).replace("\r\n", "\n").replace("\r", "\n")
@@ -79,7 +85,7 @@ class _Search:
     def programs(self, text: str, problem: str) -> Iterator[list[ast.stmt]]:
         """The statements of programs that define the entry point, best first."""
         head = problem.split("\n")
-        given = self._run(head, 0)[0] if problem.strip() else []
+        given = self.run(head, 0)[0] if problem.strip() else []
         others = [node for node in given if self._entry_point not in _names(node)]
         blocks = list(_blocks(text))
         if blocks[0][:1] in (" ", "\t"):
@@ -95,7 +101,7 @@ class _Search:
             yield from self._going_on(problem, block)
 
     def _going_on(self, problem: str, block: str) -> Iterator[list[ast.stmt]]:
-        statements, _ = self._run(f"{problem}{block}".split("\n"), 0)
+        statements, _ = self.run(f"{problem}{block}".split("\n"), 0)
         if self._defined(statements):
             yield statements
 
@@ -108,7 +114,7 @@ class _Search:
         def consider(start: int) -> int:
             """The end of the run from there, or the next line where there is none."""
             nonlocal best
-            statements, end = self._run(lines, start)
+            statements, end = self.run(lines, start)
             if kind := self._defined(statements):
                 covered.update(range(start, end))
                 best = max(best, ((kind, end - start), statements), key=lambda found: found[0])
@@ -127,7 +133,7 @@ class _Search:
                     consider(start)
         return best[1]
 
-    def _run(self, lines: Sequence[str], start: int) -> tuple[list[ast.stmt], int]:
+    def run(self, lines: Sequence[str], start: int) -> tuple[list[ast.stmt], int]:
         """The statements of the longest valid run of lines from there, and its end."""
         # A text is tokenised to its end whatever its first error, so that a long one is read in growing pieces.
         size = _LINES_AT_FIRST

@@ -5,6 +5,7 @@ from typing import Any
 
 from evals.benchmarks.interface import CodeBenchmark, CodeProblem, PublishedSet
 from evals.execution.programs import Checks
+from evals.program_extraction import leading_module
 
 
 def humaneval_problem(row: Mapping[str, Any]) -> CodeProblem:
@@ -12,8 +13,9 @@ def humaneval_problem(row: Mapping[str, Any]) -> CodeProblem:
     prompt, entry_point, test = (str(row[field]) for field in ("prompt", "entry_point", "test"))
     if "def check(" not in test:
         raise ValueError('"test" defines no function check')
-    # The prompt alone is a module, too: some tests use the other functions in it.
-    return CodeProblem(prompt.strip() + "\n", Checks(prompt, entry_point, f"{test}\ncheck(candidate)\n"))
+    # Some tests use the other functions of the prompt; the last one may be a bare signature.
+    checks = Checks(leading_module(prompt), entry_point, f"{test}\ncheck(candidate)\n")
+    return CodeProblem(prompt.strip() + "\n", checks)
 
 
 BENCHMARK = CodeBenchmark(

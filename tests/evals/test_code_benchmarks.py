@@ -61,6 +61,17 @@ def test_a_humaneval_completion_goes_on_or_stands_alone(completion: str, passes:
     assert verdict.correct == passes, verdict
 
 
+@pytest.mark.parametrize(
+    "signature", ["def double(x):", "@cache\ndef double(x):\n    # twice", "def double(\n    x: int,\n):"]
+)
+def test_a_prompt_may_end_in_a_bare_signature(signature: str) -> None:
+    head = "from functools import cache\n\ndef helper(x):\n    return x * 2\n\n"
+    row = HUMANEVAL | {"prompt": f"{head}{signature}\n"}
+    completions = ["    return helper(x)\n", "```python\ndef double(x):\n    return x + x\n```", "    return x\n", "x"]
+    verdicts = benchmark("humaneval").judge(completions, [row] * 4, Judging())
+    assert [verdict.correct for verdict in verdicts] == [True, True, False, False]
+
+
 def test_an_mbpp_completion_is_a_whole_function() -> None:
     good = "def double(x):\n    return x + x"
     verdicts = benchmark("mbpp").judge([good, good.replace("+", "-"), "    return 2 * x"], [MBPP] * 3, Judging())
