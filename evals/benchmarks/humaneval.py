@@ -15,7 +15,7 @@ def humaneval_problem(row: Mapping[str, Any]) -> CodeProblem:
         raise ValueError('"test" defines no function check')
     # Some tests use the other functions of the prompt; the last one may be a bare signature.
     checks = Checks(leading_module(prompt), entry_point, f"{test}\ncheck(candidate)\n")
-    return CodeProblem(prompt.strip() + "\n", checks)
+    return CodeProblem(prompt.strip() + "\n", checks, str(row.get("canonical_solution") or ""))
 
 
 BENCHMARK = CodeBenchmark(

@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NotRequired, TypedDict
 
 from evals.code_prompts import CHAT_ANSWER, Style, code_prompt, code_stops
-from evals.execution.programs import Checks, Outcome, run_programs
+from evals.execution.programs import Checks, Outcome, UnusableTestsError, run_programs
 from evals.program_extraction import extract_program
 from evals.prompts import STOP_STRINGS, evaluation_prompt
 from evals.verdict import Verdict
@@ -141,10 +141,14 @@ class AnswerBenchmark(Benchmark):
 
 @dataclass(frozen=True)
 class CodeProblem:
-    """What a model is shown, ending in a newline, and how its program is tested."""
+    """What a model is shown, ending in a newline, and how its program is tested.
+
+    `reference`: a completion that passes, by which the tests are tried; empty where the row has none.
+    """
 
     text: str
     tests: Checks
+    reference: str = ""
 
 
 NO_PROGRAM = Outcome(False, "no program in the completion")
@@ -184,7 +188,25 @@ class CodeBenchmark(Benchmark):
 
     def judge(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], how: Judging) -> list[Verdict]:
         sources = [self.program(completion, row) for completion, row in zip(completions, rows, strict=True)]
-        programs = [(source, self.problem(row).tests) for source, row in zip(sources, rows, strict=True) if source]
-        outcomes = iter(run_programs(programs, isolated=how.isolated, cores=how.cores, progress=how.progress))
-        judged = ((source, next(outcomes) if source else NO_PROGRAM) for source in sources)
+        found = {place: source for place, source in enumerate(sources) if source}
+        outcomes = self._run(found, rows, how)
+        refuted = [place for place, outcome in outcomes.items() if outcome.refuted]
+        references = {place: self.program(self.problem(rows[place]).reference, rows[place]) for place in refuted}
+        references = {place: source for place, source in references.items() if source}
+        for place, outcome in self._run(references, rows, replace(how, progress=lambda done, total: None)).items():
+            if outcome.refuted:
+                raise UnusableTestsError(place, f"they fail the row's own solution, too: {outcome.detail}")
+        judged = ((source, outcomes.get(place, NO_PROGRAM)) for place, source in enumerate(sources))
         return [Verdict(outcome.passed, source or None, "", outcome.detail) for source, outcome in judged]
+
+    def _run(self, sources: Mapping[int, str], rows: Sequence[Mapping[str, Any]], how: Judging) -> dict[int, Outcome]:
+        """Outcomes of the programs by the places of their rows. Raises UnusableTestsError with such a place."""
+        if not sources:
+            return {}
+        places = list(sources)
+        programs = [(sources[place], self.problem(rows[place]).tests) for place in places]
+        try:
+            ran = run_programs(programs, isolated=how.isolated, cores=how.cores, progress=how.progress)
+        except UnusableTestsError as error:
+            raise UnusableTestsError(places[error.index], error.detail) from None
+        return dict(zip(places, ran, strict=True))

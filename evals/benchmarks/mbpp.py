@@ -35,7 +35,8 @@ def _sanitized(row: Mapping[str, Any]) -> CodeProblem:
     imports = "\n".join([*row.get("test_imports", ()), str(row.get("test_setup_code", ""))])
     entry_point = _tested_function("\n".join(tests), str(row.get("code", "")))
     description = str(row.get("prompt") or row.get("text", "")).strip()
-    return CodeProblem(_mbpp_text(description, tests[0]), Checks(imports, entry_point, "\n".join(tests)))
+    checks = Checks(imports, entry_point, "\n".join(tests))
+    return CodeProblem(_mbpp_text(description, tests[0]), checks, str(row.get("code") or ""))
 
 
 def _mbpp_text(description: str, first_test: str) -> str:
@@ -78,7 +79,8 @@ def _evalplus(row: Mapping[str, Any]) -> CodeProblem:
     setup = [str(row["canonical_solution"]), "from inside.answers import agree", "_expected = ["]
     setup += [f"    {call}," for call in calls] + ["]"]
     tests = [f"assert agree({call}, _expected[{i}], {rule!r}, {float(row['atol'])!r})" for i, call in enumerate(calls)]
-    return CodeProblem(str(row["prompt"]).strip() + "\n", Checks("\n".join(setup), entry_point, "\n".join(tests)))
+    checks = Checks("\n".join(setup), entry_point, "\n".join(tests))
+    return CodeProblem(str(row["prompt"]).strip() + "\n", checks, str(row["canonical_solution"]))
 
 
 BENCHMARK = CodeBenchmark(

@@ -33,16 +33,20 @@ class UnusableTestsError(ValueError):
 
     def __init__(self, index: int, detail: str) -> None:
         super().__init__(f"its tests can't be used: {detail}")
-        self.index = index
+        self.index, self.detail = index, detail
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a program. `detail` says why it did not pass; `unusable` that its tests are to blame."""
+    """What became of a program. `detail` says why it did not pass; `unusable` that its tests are to blame.
+
+    `refuted`: its tests ended in an error, by a wrong answer or otherwise, and not with the program's end.
+    """
 
     passed: bool
     detail: str = ""
     unusable: bool = False
+    refuted: bool = False
 
 
 def run_programs(
@@ -133,7 +137,7 @@ class _Bench:
             self.close()
             return Outcome(False, detail or "out of time")
         outcome, detail = decode(verdict)
-        return Outcome(outcome == "passed", detail, outcome == "bad tests")
+        return Outcome(outcome == "passed", detail, outcome == "bad tests", outcome == "refuted")
 
     def close(self) -> None:
         """Ends the checker."""

@@ -69,3 +69,49 @@ def test_unusable_tests_name_their_problem(tmp_path: Path) -> None:
     generations = kept(tmp_path / "kept.jsonl", (2, "def f2(): return 2"), (3, "def f3(): return 3"))
     with pytest.raises(DataFileError, match="problem 3: its tests can't be used: ModuleNotFoundError"):
         judge_generations("mbpp", generations, data, Judging())
+
+
+ADD = {"task_id": "x/0", "prompt": "def add(a, b):\n    'The sum.'\n", "entry_point": "add"}
+
+
+@pytest.mark.parametrize(
+    ("test", "complaint"),
+    [
+        ("import no_such\ndef check(candidate):\n    assert candidate(1, 2) == 3\n", "No module named 'no_such'"),
+        ("def check(candidate):\n    assert absent(candidate(1, 2), 3)\n", "name 'absent' is not defined"),
+        ("def check(candidate):\n    assert candidate(1, 2) == absent(3)\n", "name 'absent' is not defined"),
+        ("def check(candidate):\n    x = candidate(1, 2)\n    import no_such\n", "No module named 'no_such'"),
+        ("def check(candidate):\n    assert candidate(1, 2) == 4\n", "a wrong answer"),
+        ("def check(candidate):\n    assert candidate(1, 2).real == 3 < 1 / 0\n", "ZeroDivisionError"),
+        ("assert 1 == 2\ndef check(candidate):\n    assert candidate(1, 2) == 3\n", "AssertionError"),
+    ],
+)
+@pytest.mark.parametrize("completion", ["    return a + b\n", "    return a - b\n"])
+def test_tests_that_fail_by_themselves_are_not_charged_to_the_program(
+    tmp_path: Path, test: str, complaint: str, completion: str
+) -> None:
+    good = {**ADD, "task_id": "x/1", "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n"}
+    data = lines(tmp_path / "data.jsonl", [good, ADD | {"test": test, "canonical_solution": "    return a + b\n"}])
+    generations = kept(tmp_path / "kept.jsonl", ("x/1", "nothing"), ("x/0", completion))
+    with pytest.raises(DataFileError) as error:
+        judge_generations("humaneval", generations, data, Judging())
+    assert "problem x/0: its tests can't be used: " in str(error.value) and complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("completion", "detail"),
+    [
+        ("    return absent\n", "NameError"),
+        ("    import no_such\n    return 3\n", "ModuleNotFoundError"),
+        ("    return a - b\n", "a wrong answer"),
+        ("    import os\n    os._exit(0)\n    return 3\n", "the program ended"),
+    ],
+)
+@pytest.mark.parametrize("reference", ["    return a + b\n", "", None])
+def test_a_programs_own_errors_are_charged_to_it(
+    tmp_path: Path, completion: str, detail: str, reference: str | None
+) -> None:
+    row = {**ADD, "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n", "canonical_solution": reference}
+    data = lines(tmp_path / "data.jsonl", [row])
+    (judged,) = judge_generations("humaneval", kept(tmp_path / "kept.jsonl", ("x/0", completion)), data, Judging())
+    assert (judged.verdict.correct, judged.verdict.detail) == (False, detail)

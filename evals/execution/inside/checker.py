@@ -10,6 +10,8 @@ from typing import Any
 
 from .plain_data import LENGTH_BYTES, Channel, ClosedError, decode, encode
 
+_BY_THE_PROGRAM = "raised by the program"
+
 
 class CandidateError(Exception):
     """The candidate raised something that is no built-in exception."""
@@ -20,10 +22,11 @@ class Candidate:
 
     def __init__(self, channel: Channel, name: str) -> None:
         self._channel, self._name = channel, name
-        self.answers = 0
+        self.called, self.answers = False, 0
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Raises a built-in exception of the name that the candidate raised, or CandidateError."""
+        self.called = True
         self._channel.send((self._name, arguments, named))
         outcome, content = self._channel.receive()
         self.answers += 1
@@ -31,7 +34,7 @@ class Candidate:
             return content
         kind = getattr(builtins, str(content), None)
         if isinstance(kind, type) and issubclass(kind, Exception):
-            raise kind("raised by the program")
+            raise kind(_BY_THE_PROGRAM)
         raise CandidateError(str(content))
 
 
@@ -57,12 +60,13 @@ def _exactly(supervisor: socket.socket, count: int) -> bytes:
 
 
 def check(channel: Channel, setup: str, entry_point: str, source: str) -> tuple[str, str]:
-    """Runs a problem's tests; returns outcome and detail.
+    """Runs a problem's tests; returns outcome and detail: "failed" where the program ended, "refuted" by the tests.
 
     The setup makes the names that the tests use beside the entry point, whose place the candidate's function takes;
     it is `candidate`, too.
     """
     names: dict[str, Any] = {"__name__": "tests"}
+    candidate = Candidate(channel, entry_point)
     try:
         exec(compile(setup, "setup.py", "exec"), names)
         tests = compile(source, "tests.py", "exec")
@@ -70,17 +74,29 @@ def check(channel: Channel, setup: str, entry_point: str, source: str) -> tuple[
         return "bad tests", f"{type(error).__name__}: {error}"
     try:
         outcome, content = channel.receive()
-        if outcome != "loaded":
-            return "failed", f"the program can't be loaded: {content}"
-        candidate = Candidate(channel, entry_point)
+    except ClosedError as error:
+        return "failed", str(error)
+    except Exception as error:  # a forged message of another form
+        return "failed", type(error).__name__
+    if outcome != "loaded":
+        return "failed", f"the program can't be loaded: {content}"
+    try:
         names |= {entry_point: candidate, "candidate": candidate}
         exec(tests, names)
     except ClosedError as error:
         return "failed", str(error)
-    except AssertionError:
-        return "failed", "a wrong answer"
     except BaseException as error:
-        return "failed", type(error).__name__
+        if not candidate.called:
+            return "bad tests", f"before they call the program, {type(error).__name__}: {error}"
+        return "refuted", _detail(error)
     if not candidate.answers:
         return "bad tests", "the tests never call the program"
     return "passed", ""
+
+
+def _detail(error: BaseException) -> str:
+    if isinstance(error, AssertionError):
+        return "a wrong answer"
+    # What tests lack is worth saying; other messages may hold a program's answers, of any length.
+    lacks = isinstance(error, NameError | ImportError) and str(error) != _BY_THE_PROGRAM
+    return f"{type(error).__name__}: {error}" if lacks else type(error).__name__
