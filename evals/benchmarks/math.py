@@ -74,14 +74,11 @@ def _brace_fractions(text: str) -> str:
 
 
 def _slash_to_fraction(text: str) -> str:
-    r"""a/b -> \frac{a}{b} where a and b are integers in plain form (no leading zero, no plus sign).
-
-    Raises ValueError where a side of the only slash is no integer.
-    """
-    if text.count("/") != 1:
+    r"""a/b -> \frac{a}{b} where a and b are integers in plain form (no leading zero, no plus sign)."""
+    if re.fullmatch(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)", text) is None:
         return text
-    numerator, denominator = map(int, text.split("/"))
-    return f"\\frac{{{numerator}}}{{{denominator}}}" if text == f"{numerator}/{denominator}" else text
+    numerator, denominator = text.split("/")
+    return f"\\frac{{{numerator}}}{{{denominator}}}"
 
 
 def normalise(text: str) -> str:
@@ -143,7 +140,7 @@ BENCHMARK = AnswerBenchmark(
     max_gen_toks=2048,
     typical_tokens=400,
     test_size=5000,
-    version=2,
+    version=1,
     question_field="problem",
     score=score,
     gold=check_row,

@@ -70,7 +70,6 @@ def test_extraction(completion: str, read: str | None) -> None:
         (r"\frac 1 2", r"\frac{1}{2}"),
         ("1/2", r"\frac{1}{2}"),
         ("-1/2", r"\frac{-1}{2}"),
-        ("x=1/2/", "1/2 /"),
         ("", ""),
     ],
 )
@@ -92,9 +91,6 @@ def test_equivalent(first: str, second: str) -> None:
         ("01/2", r"\frac{1}{2}"),
         ("x/2", r"\frac{x}{2}"),
         ("5 cm", "5"),
-        ("12^{1 / 7}", "12^{1/7}"),
-        (r"\dfrac{a}{b}/2", r"\frac{a}{b}/2"),
-        ("2 /x", "2/x"),
         ("1,000", "1000"),
     ],
 )
@@ -102,9 +98,7 @@ def test_not_equivalent(first: str, second: str) -> None:
     assert not math.is_equivalent(first, second)
 
 
-@pytest.mark.parametrize(
-    "broken", [r"\frac", r"1\sqrt", r"5\text{ a}\text{ b}", r"\frac{1}{2}\frac", r"\sqrt\sqrt2", "x/2", "/", "1/ 2.0"]
-)
+@pytest.mark.parametrize("broken", [r"\frac", r"1\sqrt", r"5\text{ a}\text{ b}", r"\frac{1}{2}\frac", r"\sqrt\sqrt2"])
 def test_what_has_no_normal_form_is_compared_as_it_stands(broken: str) -> None:
     with pytest.raises(ValueError):
         math.normalise(broken)
