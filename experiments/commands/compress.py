@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.registry import METHODS, build_method
-from evals.json_lines import DataFileError, Row, read_json_lines
+from evals.json_lines import DataFileError, Row
+from evals.training_rows import read_training_rows
 from experiments.errors import UserError
 from experiments.settings import choose
 from experiments.stages.components import load_components, save_components
@@ -146,7 +147,7 @@ def _calibration_rows(method: Method, calibration: Path | None) -> list[Row]:
     if calibration is None:
         raise UserError(f"{method.name} needs --calibration FILE.jsonl, rows with query and response")
     try:
-        return read_json_lines(calibration, ("query", "response"))
+        return read_training_rows(calibration)
     except DataFileError as error:
         raise UserError(str(error)) from None
 

@@ -13,6 +13,8 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from evals.prompts import instruction_prompt, training_prompt
+from evals.training_rows import read_training_rows
 from experiments.commands.compress import Compressed, compress_model
 from experiments.errors import UserError
 from experiments.stages.models import batches
@@ -209,6 +211,9 @@ def test_a_mistake_is_one_line(
         ('{"query": "1", "response": "2"}\n{"query": "1"}\n', "line 2"),
         ('{"query": "1", "response": "2"}\n\nnonsense\n', "line 2"),
         ('{"query": "1", "response": 3}\n', "line 1"),
+        ('{"query": "1", "response": "3", "input": ["x"]}\n', 'row 1: field "input" is not a string'),
+        ('{"query": "1", "response": "3"}\n{"query": "\\ud83d", "response": "3"}\n', "row 2"),
+        ('{"query": "1", "response": "3", "input": "x\\udc00"}\n', "half a surrogate pair, \\udc00"),
     ],
 )
 def test_a_bad_calibration_line_is_named(
@@ -218,6 +223,11 @@ def test_a_bad_calibration_line_is_named(
     message = refusal(lambda: run(keep=50), tmp_path)
     assert expected in message
     assert str(calibration) in message
+
+
+def test_an_input_of_null_is_none(calibration: Path) -> None:
+    calibration.write_text('{"query": "1", "response": "2", "input": null}\n{"query": "1", "response": "2"}\n')
+    assert [training_prompt(row) for row in read_training_rows(calibration)] == [instruction_prompt("1")] * 2
 
 
 def test_existing_output_is_left_alone(run: Callable[..., Compressed], tmp_path: Path) -> None:
