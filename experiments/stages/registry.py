@@ -199,7 +199,7 @@ JUDGE = Stage(
         "evals/execution/inside/candidate.py",
         "evals/execution/inside/checker.py",
         "evals/execution/inside/confinement.py",
-        "evals/execution/inside/library_data.py",
+        "evals/execution/inside/stdlib_data.py",
         "evals/execution/inside/main.py",
         "evals/execution/inside/plain_data.py",
     ),

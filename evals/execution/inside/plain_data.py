@@ -7,7 +7,7 @@ library's JSON would do, but takes longer to import than most programs take to r
 
 import os
 
-from .library_data import built, described
+from .stdlib_data import built, described
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing costs as much as starting Python
