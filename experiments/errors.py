@@ -1,9 +1,5 @@
 """Failures that a user can cause and mend, and all others in a line."""
 
-import tempfile
-import traceback
-from textwrap import shorten
-
 
 class UserError(Exception):
     """One clear line that says what is wrong and what to do; shown without a traceback, exit code 2."""
@@ -23,6 +19,10 @@ class CheckError(Exception):
 
 def unexpected(error: Exception) -> str:
     """A line on a failure that nobody foresaw: its class and words, those of its causes, where its traceback is."""
+    import tempfile  # what every start would pay for, and hardly any needs
+    import traceback
+    from textwrap import shorten
+
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__):
         chain.append(cause)
