@@ -17,12 +17,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +45,9 @@ PRELOADED = [
     "experiments.stages.train",
     "experiments.stages.compress",
 ]
+# Starting a process polls all others, and an exit code can be read once: where another thread reads it in that moment,
+# one of the two finds 255.
+_exit_codes = threading.Lock()
 USER_ERROR = 2  # the exit code of a child whose last message is a line for the user
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "lm-eval", "safetensors", "snakemake", "numpy")
 
@@ -106,13 +110,11 @@ def run_bundle(
     # Checked here and not in the child, so that a damaged input is one clear line.
     for upstream in missing[0].inputs.values():
         store.verified(upstream)
-    context = multiprocessing.get_context("forkserver")
     # Duplex, although the parent never writes: when it dies, however it dies, the child reads the end of the pipe.
-    receiving, sending = context.Pipe(duplex=True)
+    receiving, sending = multiprocessing.Pipe(duplex=True)
     command = os.environ.get("IMPACT_COMMAND", " ".join(sys.argv))
     order = _Order(store.root, missing, threads, command, checkpoint_minutes, gpus)
-    process = context.Process(target=_child, args=(order, sending))
-    process.start()
+    process = start(_child, order, sending)
     sending.close()
     message = ""
     try:
@@ -125,19 +127,35 @@ def run_bundle(
                 observer(Event(bundle, kind, values))
     except EOFError:
         pass
-    process.join()
+    code = exit_code(process)
     log = store.log(missing[0])
-    if process.exitcode == 0:
+    if code == 0:
         return
     assert process.pid is not None  # it was started
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     what = missing[0].describe()
     if message:
-        raise (StageError if process.exitcode == USER_ERROR else StageDiedError)(f"{what}: {message}")
-    if process.exitcode == -signal.SIGKILL:
+        raise (StageError if code == USER_ERROR else StageDiedError)(f"{what}: {message}")
+    if code == -signal.SIGKILL:
         raise StageDiedError(f"{what} was killed, most likely because memory ran out; what it printed is in {log}")
-    raise StageDiedError(f"{what} died with exit code {process.exitcode}; what it printed is in {log}")
+    raise StageDiedError(f"{what} died with exit code {code}; what it printed is in {log}")
+
+
+def start(target: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """A child that runs target, from any thread."""
+    process = multiprocessing.get_context("forkserver").Process(target=target, args=arguments)
+    with _exit_codes:
+        process.start()
+    return process
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    """That of a child that `start` has started, once it has ended."""
+    wait([process.sentinel])
+    with _exit_codes:
+        process.join()
+    return process.exitcode
 
 
 def _child(order: _Order, connection: Connection) -> None:
