@@ -74,11 +74,12 @@ def _brace_fractions(text: str) -> str:
 
 
 def _slash_to_fraction(text: str) -> str:
-    r"""a/b -> \frac{a}{b} where a and b are integers in plain form (no leading zero, no plus sign)."""
-    if re.fullmatch(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)", text) is None:
+    r"""a/b -> \frac{a}{b} for integers in plain form. Raises ValueError if a side of the only slash is no integer."""
+    if text.count("/") != 1:
         return text
-    numerator, denominator = text.split("/")
-    return f"\\frac{{{numerator}}}{{{denominator}}}"
+    numerator, denominator = map(int, text.split("/"))
+    plain = text == f"{numerator}/{denominator}"  # no leading zero, no plus sign
+    return f"\\frac{{{numerator}}}{{{denominator}}}" if plain else text
 
 
 def normalise(text: str) -> str:
@@ -140,7 +141,7 @@ BENCHMARK = AnswerBenchmark(
     max_gen_toks=2048,
     typical_tokens=400,
     test_size=5000,
-    version=1,
+    version=2,
     question_field="problem",
     score=score,
     gold=check_row,

@@ -70,6 +70,7 @@ def test_extraction(completion: str, read: str | None) -> None:
         (r"\frac 1 2", r"\frac{1}{2}"),
         ("1/2", r"\frac{1}{2}"),
         ("-1/2", r"\frac{-1}{2}"),
+        ("1 /2/ 3", "1/2/3"),  # two slashes
         ("", ""),
     ],
 )
@@ -90,6 +91,7 @@ def test_equivalent(first: str, second: str) -> None:
         ("+1/2", r"\frac{1}{2}"),
         ("01/2", r"\frac{1}{2}"),
         ("x/2", r"\frac{x}{2}"),
+        ("12^{1 / 7}", "12^{1/7}"),  # one slash without integers beside it: neither side is normalised
         ("5 cm", "5"),
         ("1,000", "1000"),
     ],
@@ -98,7 +100,13 @@ def test_not_equivalent(first: str, second: str) -> None:
     assert not math.is_equivalent(first, second)
 
 
-@pytest.mark.parametrize("broken", [r"\frac", r"1\sqrt", r"5\text{ a}\text{ b}", r"\frac{1}{2}\frac", r"\sqrt\sqrt2"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(r"\frac", r"1\sqrt", r"5\text{ a}\text{ b}", r"\frac{1}{2}\frac", r"\sqrt\sqrt2"),
+        *("x/2", "12^{1/7}", "/", "1/2.0", r"\pi/4"),
+    ],
+)
 def test_what_has_no_normal_form_is_compared_as_it_stands(broken: str) -> None:
     with pytest.raises(ValueError):
         math.normalise(broken)
