@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 _FENCE = re.compile(r"[ \t>]*(?:```|~~~)")
 _ESCAPE_CODE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
@@ -38,10 +39,7 @@ def extract_program(completion: str, entry_point: str, problem: str = "") -> str
     text = _without_reasoning(_plain(completion))
     search = _Search(entry_point)
     for statements in search.programs(text, _plain(problem)):
-        try:
-            return ast.unparse(ast.Module(_needed(statements, entry_point), type_ignores=[]))
-        except (RecursionError, MemoryError):
-            continue
+        return _source(_needed(statements, entry_point))
     return ""
 
 
@@ -156,7 +154,10 @@ class _Search:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of escapes in strings that nobody here has written
-                return ast.parse(text).body, 0
+                statements = ast.parse(text).body
+            for node in statements:
+                node.text = text  # type: ignore[attr-defined]
+            return statements, 0
         except SyntaxError as error:
             return None, max((error.lineno or 1) - 1, 0)
         except (ValueError, RecursionError, MemoryError):
@@ -195,6 +196,20 @@ def _needed(statements: Sequence[ast.stmt], entry_point: str) -> list[ast.stmt]:
             wanted += [node.id for node in ast.walk(definitions[name]) if isinstance(node, ast.Name)]
     kept = {id(definitions[name]) for name in found}
     return [*imports, *(node for node in statements if id(node) in kept)]
+
+
+def _source(statements: Sequence[ast.stmt]) -> str:
+    """The statements in Python's own form, or as they were written where it has none for them."""
+    try:
+        return ast.unparse(ast.Module([*statements], type_ignores=[]))
+    except (RecursionError, ValueError):  # deeply nested; an f-string with a backslash
+        pass
+    if len(statements) > 1:
+        return "\n".join(_source([node]) for node in statements)
+    (node,) = statements
+    written = partial(ast.get_source_segment, node.text)  # type: ignore[attr-defined]
+    decorators = (f"@{written(each)}\n" for each in getattr(node, "decorator_list", []))
+    return "".join(decorators) + (written(node) or "")
 
 
 def _names(node: ast.stmt) -> Iterable[str]:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NotRequired, TypedDict
 
+from evals.bounded_extraction import Extracted, extract_programs
 from evals.code_prompts import CHAT_ANSWER, Style, code_prompt, code_stops
 from evals.execution.programs import Checks, Outcome, UnusableTestsError, run_programs
-from evals.program_extraction import extract_program
 from evals.prompts import STOP_STRINGS, evaluation_prompt
 from evals.verdict import Verdict
 
@@ -151,9 +151,6 @@ class CodeProblem:
     reference: str = ""
 
 
-NO_PROGRAM = Outcome(False, "no program in the completion")
-
-
 @dataclass(frozen=True)
 class CodeBenchmark(Benchmark):
     """Problems answered by a program, judged by running it; a completion that holds none is not run.
@@ -181,29 +178,33 @@ class CodeBenchmark(Benchmark):
     def answer_opening(self, style: Style) -> str | None:
         return CHAT_ANSWER if style == "chat" else None
 
-    def program(self, completion: str, row: Mapping[str, Any]) -> str:
-        """The program to run: the completion may go on with the problem's text or stand alone, in a fence or not."""
-        problem = self.problem(row)
-        return extract_program(completion, problem.tests.entry_point, problem.text)
+    def programs(
+        self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], cores: int | None = None
+    ) -> list[Extracted]:
+        """What to run: a completion may go on with the problem's text or stand alone, in a fence or not."""
+        problems = [self.problem(row) for row in rows]
+        return extract_programs(
+            [(text, it.tests.entry_point, it.text) for text, it in zip(completions, problems, strict=True)], cores
+        )
 
     def judge(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], how: Judging) -> list[Verdict]:
-        sources = [self.program(completion, row) for completion, row in zip(completions, rows, strict=True)]
-        found = {place: source for place, source in enumerate(sources) if source}
-        outcomes = self._run(found, rows, how)
+        extracted = self.programs(completions, rows, how.cores)
+        outcomes = self._run({place: each.program for place, each in enumerate(extracted)}, rows, how)
         refuted = [place for place, outcome in outcomes.items() if outcome.refuted]
-        references = {place: self.program(self.problem(rows[place]).reference, rows[place]) for place in refuted}
-        references = {place: source for place, source in references.items() if source}
-        for place, outcome in self._run(references, rows, replace(how, progress=lambda done, total: None)).items():
+        own = [self.problem(rows[place]).reference for place in refuted]
+        references = self.programs(own, [rows[place] for place in refuted], how.cores)
+        tried = {place: each.program for place, each in zip(refuted, references, strict=True)}
+        for place, outcome in self._run(tried, rows, replace(how, progress=lambda done, total: None)).items():
             if outcome.refuted:
                 raise UnusableTestsError(place, f"they fail the row's own solution, too: {outcome.detail}")
-        judged = ((source, outcomes.get(place, NO_PROGRAM)) for place, source in enumerate(sources))
-        return [Verdict(outcome.passed, source or None, "", outcome.detail) for source, outcome in judged]
+        judged = ((each, outcomes.get(place, Outcome(False, each.why))) for place, each in enumerate(extracted))
+        return [Verdict(outcome.passed, each.program or None, "", outcome.detail) for each, outcome in judged]
 
     def _run(self, sources: Mapping[int, str], rows: Sequence[Mapping[str, Any]], how: Judging) -> dict[int, Outcome]:
         """Outcomes of the programs by the places of their rows. Raises UnusableTestsError with such a place."""
-        if not sources:
+        places = [place for place, source in sources.items() if source]
+        if not places:
             return {}
-        places = list(sources)
         programs = [(sources[place], self.problem(rows[place]).tests) for place in places]
         try:
             ran = run_programs(programs, isolated=how.isolated, cores=how.cores, progress=how.progress)

@@ -80,9 +80,7 @@ def test_every_wrapping_of_a_right_program_is_right(solved: list[tuple[dict[str,
     right = [around(program.strip(), row["entry_point"]) for _, around, row, program, _ in wrapped]
     wrong = [around(mutant.strip(), row["entry_point"]) for _, around, row, _, mutant in wrapped]
     # one program may be found in many wrappings: each is run once
-    found = [
-        [humaneval().program(each, row) for each, row in zip(texts, rows, strict=True)] for texts in (right, wrong)
-    ]
+    found = [[each.program for each in humaneval().programs(texts, rows)] for texts in (right, wrong)]
     for sources, expected in zip(found, (True, False), strict=True):
         runs = {(source, row["task_id"]): row for source, row in zip(sources, rows, strict=True)}
         verdicts = humaneval().judge([source for source, _ in runs], list(runs.values()), Judging())
