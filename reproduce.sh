@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Measures the tables and figures of the IMPACT paper. The first call sets up .venv; see ./reproduce.sh --help.
 set -euo pipefail
+# The number of a closed one would be given to the next file that is opened.
+for fd in 0 1 2; do [ -e "/dev/fd/$fd" ] || eval "exec $fd<>/dev/null"; done
+unset PYTHONPATH PYTHONHOME # what lies there is of another program
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 venv=$here/.venv
 
@@ -89,6 +92,8 @@ if [ ! -w "${HOME:-/}" ] || [ "${HOME:-/}" = / ]; then
     export HOME=$venv/home
     mkdir -p "$HOME" 2>/dev/null || fail "can't make a virtual environment in $venv"
 fi
+[ "$(ulimit -t)" = unlimited ] || [ "$(ulimit -t)" -ge 60 ] ||
+    fail "no process may take more than $(ulimit -t) s of processor time here: raise it (ulimit -t)"
 export IMPACT_COMMAND="./reproduce.sh $*"
 
 if [ "${1:-}" = test-vllm ]; then

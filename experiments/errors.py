@@ -1,4 +1,10 @@
-"""Failures that a user can cause and mend, and all others in a line."""
+"""Failures that a user can cause and mend, signals that ask for the end, and all others in a line."""
+
+import resource
+import signal
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 
 
 class UserError(Exception):
@@ -15,6 +21,30 @@ class CheckError(Exception):
     def __init__(self, lines: list[str]) -> None:
         super().__init__(*lines)
         self.lines = lines
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked for the end: Ctrl-C, a cluster that will kill soon, a terminal that closes, a limit on time."""
+
+    def __init__(self, number: int, line: str = "") -> None:
+        spent = "; the limit on processor time is reached (ulimit -t)" if number == signal.SIGXCPU else ""
+        super().__init__((line or "interrupted") + spent)
+        self.number = number
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raises Interrupted: what answers a signal."""
+    raise Interrupted(number)
+
+
+def end_on_signals() -> None:
+    """Has the signals that ask for an end answered, but for those that the caller had ignored (nohup)."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard != resource.RLIM_INFINITY:  # at the hard limit the kernel kills without a word
+        resource.setrlimit(resource.RLIMIT_CPU, (max(1, hard - 2), hard))
 
 
 def unexpected(error: Exception) -> str:

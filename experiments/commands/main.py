@@ -1,5 +1,6 @@
 """The command line behind ./reproduce.sh."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from experiments.commands.catalogue import BESIDE, COMMANDS, OWN_OF_THE_SCRIPT, check_meaning, target_command
 from experiments.commands.options import all_options, check_values
-from experiments.errors import CheckError, UserError, unexpected
+from experiments.errors import CheckError, Interrupted, UserError, unexpected
 from experiments.settings import known
 from experiments.tables.target import targets
 
@@ -16,7 +17,10 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 2 after one line that says what is wrong, or 1 if a check failed."""
+    """Runs one command; returns the exit code.
+
+    0, 2 after one line that says what is wrong, 1 if a check failed, 128 and its number after a signal.
+    """
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
@@ -25,12 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in failed.lines:
             _fail(line)
         return 1
+    except BrokenPipeError:  # `| head` has all that it wants
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             return _fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "))
         return _fail(unexpected(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; what is finished is kept, and the same command goes on from there", 130)
+    except Interrupted as ended:
+        return _fail(str(ended), 128 + ended.number)
     return 0
 
 

@@ -48,6 +48,7 @@ PRELOADED = [
 # Starting a process polls all others, and an exit code can be read once: where another thread reads it in that moment,
 # one of the two finds 255.
 _exit_codes = threading.Lock()
+_running: set[int] = set()
 USER_ERROR = 2  # the exit code of a child whose last message is a line for the user
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "lm-eval", "safetensors", "snakemake", "numpy")
 
@@ -139,6 +140,8 @@ def run_bundle(
         raise (StageError if code == USER_ERROR else StageDiedError)(f"{what}: {message}")
     if code == -signal.SIGKILL:
         raise StageDiedError(f"{what} was killed, most likely because memory ran out; what it printed is in {log}")
+    if code == -signal.SIGXCPU:
+        raise StageDiedError(f"{what} was ended by the limit on processor time (ulimit -t): raise it")
     raise StageDiedError(f"{what} died with exit code {code}; what it printed is in {log}")
 
 
@@ -147,7 +150,16 @@ def start(target: Callable[..., Any], *arguments: Any) -> BaseProcess:
     process = multiprocessing.get_context("forkserver").Process(target=target, args=arguments)
     with _exit_codes:
         process.start()
+        assert process.pid is not None
+        _running.add(process.pid)
     return process
+
+
+def kill_children() -> None:
+    """Ends all at once, with what they had started."""
+    for pid in [*_running]:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def exit_code(process: BaseProcess) -> int | None:
@@ -155,6 +167,7 @@ def exit_code(process: BaseProcess) -> int | None:
     wait([process.sentinel])
     with _exit_codes:
         process.join()
+        _running.discard(process.pid or 0)
     return process.exitcode
 
 

@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from experiments.errors import UserError
+from experiments.errors import ENDING, Interrupted, UserError, interrupt
 from experiments.jobs.job import Job, bundles, with_inputs
 from experiments.jobs.store import Store
 from experiments.running.attempts import Attempts
@@ -23,6 +24,7 @@ from experiments.running.children import (
     PRELOADED_ALONE,
     PRELOADED_WITH_GPUS,
     StageDiedError,
+    kill_children,
     run_bundle,
     start_server,
 )
@@ -275,7 +277,7 @@ def _snakemake(
         executor = {"executor": cluster.executor, "executor_settings": cluster.plugin_settings()}
     failures = _failures
     before = os.getcwd()
-    interrupted = threading.Event()
+    interrupted: list[int] = []
     try:
         with _noticing_interrupts(interrupted), SnakemakeApi(output) as api:
             workflow = api.workflow(
@@ -298,8 +300,10 @@ def _snakemake(
                 scheduler_settings=SchedulerSettings(),
             )
     except Exception as error:
-        if interrupted.is_set():
-            raise KeyboardInterrupt from error
+        if interrupted:
+            raise Interrupted(
+                interrupted[0], "interrupted; what is finished is kept, and the same command goes on from there"
+            ) from error
         if failures:
             raise UserError(failures[0]) from error
         if cluster:
@@ -311,18 +315,24 @@ def _snakemake(
 
 
 @contextmanager
-def _noticing_interrupts(interrupted: threading.Event) -> Iterator[None]:
-    """Sets the event on Ctrl-C: Snakemake ends what is interrupted as if a job had failed."""
+def _noticing_interrupts(interrupted: list[int]) -> Iterator[None]:
+    """Keeps the signals that ask for an end: Snakemake ends what is interrupted as if a job had failed."""
+    from snakemake.scheduling.job_scheduler import JobScheduler
 
-    def notice(signal_number: int, frame: object) -> None:
-        interrupted.set()
+    def notice(number: int, frame: FrameType | None) -> None:
+        interrupted.append(number)
+        kill_children()  # Snakemake waits for what runs
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, notice)
+    before = {number: signal.signal(number, notice) for number in ENDING if signal.getsignal(number) is interrupt}
+    # its own answer to SIGTERM would be to wait for the jobs that run, for hours perhaps
+    graceful, JobScheduler.exit_gracefully = JobScheduler.exit_gracefully, staticmethod(notice)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        JobScheduler.exit_gracefully = graceful
+        for number, handler in before.items():
+            signal.signal(number, handler)
