@@ -1,16 +1,22 @@
-"""Files that appear whole or not at all, a folder that one process fills at a time, and records with a checksum."""
+"""Files that appear whole or not at all, a folder that one process fills at a time, and records with a checksum.
+
+What is read is bounded: a file that somebody else may have written, too, is refused where it is none of ours.
+"""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 SEAL = "sealed"
+LARGEST_RECORD = 1 << 28
+"""Bytes that a file of text may have."""
 
 
 @contextmanager
@@ -60,12 +66,32 @@ def seal(record: Mapping[str, Any]) -> str:
     return json.dumps({**content, SEAL: _digest(content)}, indent=1)
 
 
+def read_bounded(path: Path) -> bytes:
+    """The content of a file. Raises ValueError if it is a folder, a pipe or a device, or larger than a text can be."""
+    # a pipe that nobody writes to would keep a blocking open waiting
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("no regular file")
+        content = file.read(LARGEST_RECORD + 1)
+    if len(content) > LARGEST_RECORD:
+        raise ValueError(f"larger than {LARGEST_RECORD >> 20} MiB")
+    return content
+
+
+def parse_json(text: bytes) -> Any:
+    """What a JSON text says. Raises ValueError for another one, and for one nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def unseal(text: bytes) -> dict[str, Any]:
     """The record that `seal` wrote, without its checksum. Raises ValueError if it is not what was written.
 
     A record without a checksum is one of an earlier version and is taken as it is.
     """
-    record = json.loads(text)
+    record = parse_json(text)
     if not isinstance(record, dict):
         raise ValueError("no JSON object")
     written = record.pop(SEAL, None)

@@ -1,6 +1,5 @@
 """`gc`: removing outputs that no published table rests on."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from rich.console import Console
 from experiments.errors import UserError
 from experiments.jobs.store import DAMAGED, PROVENANCE, Store, remove
 from experiments.running.schedule import RUNS, SCHEDULE
-from results.files import unseal
+from results.files import parse_json, read_bounded, unseal
 
 
 def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Console) -> None:
@@ -22,7 +21,7 @@ def collect(store: Store, results: Iterable[Path], dry_run: bool, console: Conso
     """
     outputs = {path.parent.name: path.parent for path in store.records()}
     reached: set[str] = set()
-    published = [_read(path, json.loads) for folder in results for path in folder.glob("**/*.json")]
+    published = [_read(path, parse_json) for folder in results for path in folder.glob("**/*.json")]
     waiting = [str(key).rpartition("/")[2] for key in _runs(published)]
     while waiting:
         name = waiting.pop()
@@ -57,11 +56,11 @@ def _runs(published: Any) -> Iterator[str]:
 def _awaited(store: Store) -> set[str]:
     """Jobs that the last run set out to make: a training among them may go on from what it has kept."""
     schedules = (*store.root.glob(SCHEDULE), *store.root.glob(f"{RUNS}/*/{SCHEDULE}"))
-    return {key.split("/")[1] for path in schedules for key in _read(path, json.loads)["missing"]}
+    return {key.split("/")[1] for path in schedules for key in _read(path, parse_json)["missing"]}
 
 
 def _read(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
-        return parse(path.read_bytes())
+        return parse(read_bounded(path))
     except ValueError as error:
         raise UserError(f"{path} is damaged: nothing is removed before its table is made again") from error

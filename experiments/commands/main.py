@@ -13,7 +13,7 @@ from experiments.settings import known
 from experiments.tables.target import targets
 
 # Piped into a file there is no terminal to fit the tables to.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 180)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from experiments.errors import UserError
 from experiments.settings import known
 
 ROOT = Path(__file__).resolve().parents[2]
+MOST_SEEDS = 1_000
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -136,8 +137,8 @@ def default(name: str) -> object:
 
 def check_values(options: argparse.Namespace) -> None:
     """Raises UserError for a value outside its range."""
-    if options.seeds < 1 or options.cores < 1:
-        raise UserError("--seeds and --cores take a number of at least 1")
+    if not (1 <= options.seeds <= MOST_SEEDS and options.cores >= 1):
+        raise UserError(f"--seeds takes a number from 1 to {MOST_SEEDS}, --cores one of at least 1")
     if any(value is not None and value < 1 for value in (options.batch_size, options.prompt_tokens)):
         raise UserError("--batch-size and --prompt-tokens take a number of at least 1")
     if options.new_tokens is not None and options.new_tokens < 2:

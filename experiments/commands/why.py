@@ -9,7 +9,7 @@ from experiments.jobs.job import Job
 from experiments.jobs.store import Store
 from experiments.settings import choose
 from experiments.tables.accuracy import AccuracyPlan
-from results.files import unseal
+from results.files import read_bounded, unseal
 
 
 def explain(plan: AccuracyPlan, cell: str, store: Store, console: Console) -> None:
@@ -49,7 +49,7 @@ def _nearest_difference(job: Job, store: Store) -> str:
     best: list[str] | None = None
     for path in store.records(job.stage.name):
         try:
-            run = unseal(path.read_bytes())
+            run = unseal(read_bounded(path))
         except ValueError:
             continue
         if run.get("label") == job.label:

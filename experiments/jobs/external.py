@@ -1,6 +1,7 @@
 """Checkpoints that the user brought (--external NAME=PATH, --model-dir): what identifies one."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from experiments.errors import UserError
@@ -8,6 +9,7 @@ from experiments.jobs.store import checksum
 
 HUB = "hub"
 """Stands for the hash of a checkpoint that is no directory here."""
+_NAME = re.compile(r"\w[\w .+-]{0,59}")  # it stands in tables, figures and Markdown
 _HASHED = ("*.json", "*.txt", "*.model", "*.jinja")  # config and tokenizer
 
 
@@ -18,6 +20,8 @@ def named_checkpoints(texts: list[str]) -> dict[str, str]:
         name, separator, place = text.partition("=")
         if not (name and separator and place):
             raise UserError(f"--external takes NAME=PATH, a directory or a name on the hub, not '{text}'")
+        if not _NAME.fullmatch(name):
+            raise UserError(f"--external: a name has up to 60 letters, digits, blanks and . + - _, not {name!r}")
         if name in found:
             raise UserError(f"--external: two checkpoints are called '{name}'")
         found[name] = str(Path(place).resolve()) if Path(place).exists() else place

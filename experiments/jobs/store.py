@@ -11,15 +11,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from experiments.errors import UserError
 from experiments.jobs.job import Job
-from results.files import seal, unseal
+from results.files import read_bounded, seal, unseal
 
 PROVENANCE = "run.json"
 CLAIM = ".claim"
 DAMAGED = "damaged"
 LOCK = "lock"
 _BEFORE_THE_LOCK = ("wandb",)
+
+
+class _Made(BaseModel):
+    size: int
+    sha256: str
+
+
+class _Record(BaseModel):
+    """Of a run.json, what every reader counts on."""
+
+    files: dict[str, _Made]
+    measured: dict[str, Any]
+    inputs: dict[str, str]
 
 
 class Store:
@@ -57,19 +72,18 @@ class Store:
         """What is wrong with the job's output, in words; empty if nothing is. content: compare checksums as well."""
         directory = self.directory(job)
         try:
-            record = unseal((directory / PROVENANCE).read_bytes())
-            files = [(name, int(entry["size"]), entry["sha256"]) for name, entry in record["files"].items()]
+            record = _Record.model_validate(unseal(read_bounded(directory / PROVENANCE)))
         except FileNotFoundError:
             return "not made yet"
-        except (ValueError, LookupError, TypeError, AttributeError):  # no record, or one of other fields
+        except (ValueError, OSError):  # no record, or one of other fields
             return f"{PROVENANCE} is damaged"
-        for name, size, digest in files:
+        for name, made in record.files.items():
             path = directory / name
-            if not path.exists():
+            if not path.is_file():
                 return f"{name} is gone"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes instead of {size}"
-            if content and checksum(path) != digest:
+            if path.stat().st_size != made.size:
+                return f"{name} has {path.stat().st_size} bytes instead of {made.size}"
+            if content and checksum(path) != made.sha256:
                 return f"the content of {name} has changed"
         return ""
 
@@ -99,8 +113,8 @@ class Store:
     def provenance(self, job: Job) -> dict[str, Any]:
         """The job's run.json. Raises UserError if it is damaged."""
         try:
-            return unseal((self.directory(job) / PROVENANCE).read_bytes())
-        except ValueError:
+            return unseal(read_bounded(self.directory(job) / PROVENANCE))
+        except (ValueError, OSError):
             raise self._refused(job, f"{PROVENANCE} is damaged") from None
 
     @contextmanager

@@ -18,6 +18,7 @@ from experiments.errors import UserError
 from experiments.jobs.job import Job, bundles, with_inputs
 from experiments.settings import HubModel, Settings, Shape, choose, first_line
 from experiments.stages.registry import STAGES
+from results.files import read_bounded
 
 LEAST_HOURS, LEAST_MEMORY_GB = 1.0, 8
 TYPICAL_TIMES = 60  # how much longer than in the tiny preset a stage of a small model may take
@@ -149,8 +150,8 @@ def load_cluster(executor: str, path: Path | None, gpus: int) -> Cluster:
     if path is None:
         return Cluster(executor, ClusterProfile(), gpus)
     try:
-        profile = ClusterProfile.model_validate(tomllib.loads(path.read_text()))
-    except ValueError as error:
+        profile = ClusterProfile.model_validate(tomllib.loads(read_bounded(path).decode()))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--profile {path}: {first_line(error)}") from error
     for name in profile.stages:
         choose(name, STAGES, "stage")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.jobs.store import PROVENANCE, Store, checksum
 from experiments.tables.target import Plan
-from results.files import seal, unseal, written_whole
+from results.files import read_bounded, seal, unseal, written_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (
@@ -32,8 +32,8 @@ class Published:
     def found(self) -> tuple[str, list[list[Path]]] | None:
         """What the terminal showed, and the files of each table, if publishing again would make the same; else None."""
         try:
-            record = unseal(self.path.read_bytes())
-        except (FileNotFoundError, ValueError):  # never published, or damaged: it is only a shortcut
+            record = unseal(read_bounded(self.path))
+        except (OSError, ValueError):  # never published, or damaged: it is only a shortcut
             return None
         if record.get("fingerprint") != self.fingerprint:
             return None

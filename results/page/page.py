@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from results.files import written_whole
+from results.files import read_bounded, written_whole
 from results.numbers.printed import PAPER_TABLES
 from results.page.run_records import Place, places_of
 from results.tables.claims import ClaimList
@@ -21,6 +21,8 @@ from results.tables.written import document_at
 
 PAGE = "report.html"
 TEMPLATE = "page.jinja"
+LARGEST_PICTURE = 50_000_000
+"""Pixels."""
 PAPER_FIGURES = range(1, 11)
 
 
@@ -155,11 +157,13 @@ def _section(
 def _figure(path: Path) -> Figure:
     numbered = re.match(r"figure\d+", path.stem)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_bounded(path))) as image:
+            if image.width * image.height > LARGEST_PICTURE:
+                raise ValueError(f"{image.width} by {image.height} pixels")
             # WebP without loss is less than half of matplotlib's PNG
             encoded = io.BytesIO()
             image.save(encoded, "WEBP", lossless=True)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is no picture: {error}") from error
     pdf = path.with_suffix(".pdf")
     return Figure(

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from results.files import unseal
+from results.files import read_bounded, unseal
 from results.tables.html import anchor
 
 RECORD = "run.json"
@@ -84,7 +84,7 @@ def _run(circumstances: str, gave: str, key: str, store: Path, page: Path) -> Ru
         return Run(circumstances, gave, key)
     link = _link(path, page)
     try:
-        record = _Record.model_validate(unseal(path.read_bytes()))
+        record = _Record.model_validate(unseal(read_bounded(path)))
     except ValueError:  # pydantic's too
         return Run(circumstances, gave, key, link, commit="its run.json is damaged")
     # an accuracy is judged from the completions of another run

@@ -1,12 +1,12 @@
 """Documents read again from the files that they were written to."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from results.files import parse_json, read_bounded
 from results.tables.accuracy import AccuracyTable
 from results.tables.claims import ClaimList
 from results.tables.document import Document, label
@@ -30,7 +30,7 @@ def document_at(path: Path, kinds: Sequence[type[Document]] = KINDS) -> Document
         ValueError: the file is damaged, is of none of the kinds, or is about another table than its name says.
     """
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(read_bounded(path))
         kind = next((kind for kind in kinds if isinstance(record, dict) and kind.owns(record)), None)
         if kind is None:
             raise ValueError("it has neither cells nor points, nor what is computed from them")

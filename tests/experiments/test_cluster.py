@@ -45,6 +45,7 @@ def paper_cluster(**profile: object) -> Cluster:
         ("jobs = 0", "jobs: Input should be greater than 0"),
         ("[stages.sft]\nmemory_gb = 0", "stages.sft.memory_gb: Input should be greater than 0"),
         ("jobs = ", "Invalid value"),
+        ("jobs = " + "[" * 10_000, "maximum recursion depth"),
         ("[stages.stf]\nhours = 1", "unknown stage 'stf': did you mean 'sft'?"),
     ],
 )
@@ -67,6 +68,7 @@ def test_a_mistake_in_the_profile_is_one_line(
         (["--cluster", "slrum"], "unknown --cluster 'slrum': did you mean 'slurm'?"),
         (["--cluster", "local"], "unknown --cluster 'local'"),
         (["--cluster", "slurm", "--profile", "/no/such"], "/no/such: No such file"),
+        (["--cluster", "slurm", "--profile", "/dev/zero"], "--profile /dev/zero: no regular file"),
     ],
 )
 def test_a_mistake_in_the_command_is_one_line(

@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 def write(store: Store, job: Job, content: bytes = b"0123456789") -> Path:
     with store.writing(job) as folder:
         (folder / "train.jsonl").write_bytes(content)
-        store.commit(job, folder, {"inputs": {}})
+        store.commit(job, folder, {"inputs": {}, "measured": {}})
     return store.directory(job) / "train.jsonl"
 
 
@@ -98,11 +100,35 @@ def test_a_changed_number_in_the_record_is_damage(store: Store, job: Job) -> Non
     assert not store.directory(job).exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"files": 3}', b'{"files": {"a": {}}}', bytes(300), b"\xff"])
+MADE = b'{"inputs": {}, "measured": {}, "files": {"train.jsonl": {"size": %s, "sha256": "0"}}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"{", b'{"files": 3}', b'{"files": {"a": {}}}', bytes(300), b"\xff"),
+        b'{"inputs": {}, "files": {}}',
+        b'{"inputs": {}, "files": {}, "measured": []}',
+        *(MADE % size for size in (b"Infinity", b"NaN", b"1e999", b'"ten"', b"null")),
+        b'{"measured": ' * 100_000,
+        b"[" * 100_000,
+    ],
+)
 def test_a_record_that_is_none_is_damage(store: Store, job: Job, content: bytes) -> None:
     write(store, job)
     (store.directory(job) / "run.json").write_bytes(content)
     assert store.damage(job) == "run.json is damaged" and not store.finished(job)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_record_that_is_no_file_is_damage(store: Store, job: Job, make: Callable[[Path], None]) -> None:
+    write(store, job)
+    record = store.directory(job) / "run.json"
+    record.unlink()
+    make(record)
+    assert store.damage(job) == "run.json is damaged"
+    with pytest.raises(UserError, match="is set aside"):
+        store.provenance(job)
 
 
 def test_a_store_that_cant_be_written_to_is_one_line(tmp_path: Path) -> None:
@@ -236,6 +262,6 @@ def test_of_two_that_make_one_output_the_first_stays(store: Store, job: Job, mon
             elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
             first = write(store, job, b"first!")
         inode = first.stat().st_ino
-        store.commit(job, slower, {"inputs": {}})
+        store.commit(job, slower, {"inputs": {}, "measured": {}})
     assert first.read_bytes() == b"first!" and first.stat().st_ino == inode and store.finished(job)
     assert not (store.root / "damaged").exists()

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -179,3 +180,21 @@ def test_a_damaged_file_is_named(name: str, published: Published, folder: Path, 
 def test_an_empty_folder_has_no_page(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no table yet; \./reproduce\.sh table6 --preset small makes one"):
         build_page(tmp_path, tmp_path, TARGETS, "--preset small")
+
+
+def test_a_picture_that_would_fill_the_memory_is_named(published: Published, folder: Path, tmp_path: Path) -> None:
+    published()
+    Image.new("1", (9_000, 9_000)).save(folder / "figure2a.png")
+    with pytest.raises(ValueError, match=r"figure2a\.png is no picture: 9000 by 9000 pixels"):
+        build_page(folder, tmp_path, TARGETS, "")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.write_text("[" * 100_000)])
+def test_a_file_that_is_none_of_ours_is_named(
+    make: Callable[[Path], object], published: Published, folder: Path, tmp_path: Path
+) -> None:
+    published()
+    (folder / "table6.json").unlink()
+    make(folder / "table6.json")
+    with pytest.raises(ValueError, match=r"table6.json is no measured Table 6: (no regular file|nested too deep)"):
+        build_page(folder, tmp_path, TARGETS, "")
