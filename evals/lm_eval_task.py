@@ -81,7 +81,7 @@ def _prompt(doc: Row) -> str:
 def _results(doc: Row, completions: list[str]) -> dict[str, float]:
     """Pass@1 of one completion; a program is run isolated (evals.execution)."""
     (verdict,) = get_benchmark(doc["benchmark"]).judge(completions[:1], [json.loads(doc["row"])], Judging())
-    return {"pass_at_1": float(verdict.correct)}
+    return {"pass_at_1": float(bool(verdict.correct))}
 
 
 def task_file(benchmark: Benchmark) -> str:

@@ -3,11 +3,13 @@
 import hashlib
 import pkgutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 
 from evals.benchmarks.interface import AnswerBenchmark, Benchmark, CodeBenchmark, Judging, SftRow
-from evals.json_lines import DataFileError, Row, read_json_lines
+from evals.json_lines import DataFileError, Row, placed_rows
 
 __all__ = ["BENCHMARKS", "AnswerBenchmark", "Benchmark", "CodeBenchmark", "Judging", "SftRow", "get_benchmark"]
 
@@ -37,16 +39,54 @@ def get_benchmark(name: str) -> Benchmark:
         raise KeyError(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}") from None
 
 
-def load_rows(benchmark: str, path: Path) -> list[Row]:
-    """Rows of a local file in the benchmark's published format, in file order.
+@dataclass(frozen=True)
+class Problem:
+    """A row of a data file, with the words that name its place, its published identifier and the plain one.
 
-    Raises DataFileError for a missing or empty file, a malformed line, a missing field, an unreadable gold answer.
+    `unusable` says why no completion could be judged by it, and is empty where one can.
+    """
+
+    where: str
+    task_id: str
+    plain_id: str
+    row: Row
+    unusable: str
+
+
+def read_problems(benchmark: str, path: Path) -> list[Problem]:
+    """Problems of a local file in the benchmark's published format, in file order.
+
+    Raises DataFileError for a missing or empty file, a malformed line, a missing field, an identifier that stands
+    twice or is none.
     """
     chosen = get_benchmark(benchmark)
-    rows = read_json_lines(path, chosen.fields)
-    for number, row in enumerate(rows, start=1):
+    problems: dict[str, Problem] = {}
+    for index, (where, row) in enumerate(placed_rows(path, chosen.fields)):
+        task_id = chosen.task_id(index, row)
         try:
-            chosen.check_row(row)
+            plain_id = chosen.plain_id(row.get("task_id", task_id))
         except ValueError as error:
-            raise DataFileError(f"{path}, line {number}: {error}") from None
-    return rows
+            raise DataFileError(f"{where}: {error}") from None
+        if plain_id in problems:
+            raise DataFileError(f"{where}: problem {task_id} stands twice, there and in {problems[plain_id].where}")
+        problems[plain_id] = Problem(where, task_id, plain_id, row, _unusable(chosen, row))
+    return [*problems.values()]
+
+
+def load_rows(benchmark: str, path: Path) -> list[Row]:
+    """The rows of `read_problems`. Raises DataFileError also for one that no completion could be judged by."""
+    problems = read_problems(benchmark, path)
+    for problem in problems:
+        if problem.unusable:
+            raise DataFileError(f"{problem.where}: {problem.unusable}")
+    return [problem.row for problem in problems]
+
+
+def _unusable(chosen: Benchmark, row: Row) -> str:
+    try:
+        chosen.check_row(row)
+    except (ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, RecursionError, MemoryError) as error:
+        # a row is anybody's, and what reads it may not have thought of every type that JSON has
+        said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        return shorten(said, 300)
+    return ""

@@ -17,12 +17,19 @@ _GOLD_MARK = "#### "
 
 
 def gold_answer(row: Mapping[str, Any]) -> int:
-    """The integer after "#### " in `row["answer"]`, thousands commas dropped. Raises ValueError if there is none."""
+    """The integer after "#### " in `row["answer"]`, thousands commas dropped.
+
+    Raises ValueError if there is none, or one beyond the numbers that answers are compared as.
+    """
     pieces = str(row["answer"]).split(_GOLD_MARK)
     try:
-        return int(pieces[1].replace(",", ""))
+        gold = int(pieces[1].replace(",", ""))
+        float(gold)
     except (IndexError, ValueError):
         raise ValueError(f'"answer" has no integer after "{_GOLD_MARK}"') from None
+    except OverflowError:
+        raise ValueError(f'"answer" has too large an integer after "{_GOLD_MARK}"') from None
+    return gold
 
 
 def extract_answer(completion: str) -> int | None:

@@ -6,16 +6,17 @@ from typing import Any
 from evals.benchmarks.interface import CodeBenchmark, CodeProblem, PublishedSet
 from evals.execution.programs import Checks
 from evals.program_extraction import leading_module
+from evals.row_fields import function_of, text_of
 
 
 def humaneval_problem(row: Mapping[str, Any]) -> CodeProblem:
     """A row of HumanEval (Chen et al. 2021): prompt, entry_point, test. Raises ValueError for tests without `check`."""
-    prompt, entry_point, test = (str(row[field]) for field in ("prompt", "entry_point", "test"))
+    prompt, test = text_of(row, "prompt"), text_of(row, "test")
     if "def check(" not in test:
         raise ValueError('"test" defines no function check')
     # Some tests use the other functions of the prompt; the last one may be a bare signature.
-    checks = Checks(leading_module(prompt), entry_point, f"{test}\ncheck(candidate)\n")
-    return CodeProblem(prompt.strip() + "\n", checks, str(row.get("canonical_solution") or ""))
+    checks = Checks(leading_module(prompt), function_of(row, "entry_point"), f"{test}\ncheck(candidate)\n")
+    return CodeProblem(prompt.strip() + "\n", checks, text_of(row, "canonical_solution", ""))
 
 
 BENCHMARK = CodeBenchmark(

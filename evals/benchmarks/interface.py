@@ -38,11 +38,13 @@ class SftRow(TypedDict):
 class Judging:
     """How completions are judged: programs run isolated unless the user gave that up, on `cores`.
 
-    `progress` is called with the number of completions judged and in all.
+    `progress` is called with the number of completions judged and in all. leave_out_unusable: a problem that can't be
+    used gets a verdict that is none, instead of ending it all.
     """
 
     isolated: bool = True
     cores: int | None = None
+    leave_out_unusable: bool = False
     progress: Callable[[int, int], None] = lambda done, total: None
 
 
@@ -80,6 +82,17 @@ class Benchmark(ABC):
         """Identifier of the problem on line `index + 1` of a data file: the published one, or name and index."""
         return str(row.get("task_id", f"{self.name}/{index}"))
 
+    def plain_id(self, task_id: object) -> str:
+        """An identifier without the benchmark's name, whatever its case: MBPP's number 2 is EvalPlus's "Mbpp/2".
+
+        Raises ValueError for what is neither a whole number nor a text that can be printed.
+        """
+        text = str(task_id)
+        if isinstance(task_id, bool) or not isinstance(task_id, int | str) or not text.isprintable():
+            raise ValueError('field "task_id" is no text and no whole number')
+        prefix, slash, rest = text.partition("/")
+        return rest if slash and prefix.lower() == self.name else text
+
     @abstractmethod
     def check_row(self, row: Mapping[str, Any]) -> object:
         """Raises ValueError for a row that no completion could be judged by."""
@@ -100,7 +113,8 @@ class Benchmark(ABC):
     def judge(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]], how: Judging) -> list[Verdict]:
         """Verdicts of completions of the rows beside them.
 
-        Raises IsolationError where programs can't be isolated as asked, and UnusableTestsError.
+        Raises IsolationError where programs can't be isolated as asked, and UnusableTestsError unless such problems
+        are left out.
         """
 
 
@@ -191,14 +205,25 @@ class CodeBenchmark(Benchmark):
         extracted = self.programs(completions, rows, how.cores)
         outcomes = self._run({place: each.program for place, each in enumerate(extracted)}, rows, how)
         refuted = [place for place, outcome in outcomes.items() if outcome.refuted]
-        own = [self.problem(rows[place]).reference for place in refuted]
-        references = self.programs(own, [rows[place] for place in refuted], how.cores)
-        tried = {place: each.program for place, each in zip(refuted, references, strict=True)}
-        for place, outcome in self._run(tried, rows, replace(how, progress=lambda done, total: None)).items():
+        # whether a problem is left out may not depend on whether its completion passes
+        tried = range(len(rows)) if how.leave_out_unusable else refuted
+        own = [self.problem(rows[place]).reference for place in tried]
+        references = self.programs(own, [rows[place] for place in tried], how.cores)
+        sources = {place: each.program for place, each in zip(tried, references, strict=True)}
+        unusable = {place: outcome.detail for place, outcome in outcomes.items() if outcome.unusable}
+        for place, outcome in self._run(sources, rows, replace(how, progress=lambda done, total: None)).items():
             if outcome.refuted:
-                raise UnusableTestsError(place, f"they fail the row's own solution, too: {outcome.detail}")
+                unusable[place] = f"they fail the row's own solution, too: {outcome.detail}"
+            elif outcome.unusable:
+                unusable[place] = outcome.detail
+        refused = {place: UnusableTestsError(place, detail) for place, detail in unusable.items()}
+        if refused and not how.leave_out_unusable:
+            raise refused[min(refused)]
         judged = ((each, outcomes.get(place, Outcome(False, each.why))) for place, each in enumerate(extracted))
-        return [Verdict(outcome.passed, each.program or None, "", outcome.detail) for each, outcome in judged]
+        verdicts = [Verdict(outcome.passed, each.program or None, "", outcome.detail) for each, outcome in judged]
+        for place, error in refused.items():
+            verdicts[place] = replace(verdicts[place], correct=None, detail=str(error))
+        return verdicts
 
     def _run(self, sources: Mapping[int, str], rows: Sequence[Mapping[str, Any]], how: Judging) -> dict[int, Outcome]:
         """Outcomes of the programs by the places of their rows. Raises UnusableTestsError with such a place."""
@@ -207,7 +232,13 @@ class CodeBenchmark(Benchmark):
             return {}
         programs = [(sources[place], self.problem(rows[place]).tests) for place in places]
         try:
-            ran = run_programs(programs, isolated=how.isolated, cores=how.cores, progress=how.progress)
+            ran = run_programs(
+                programs,
+                isolated=how.isolated,
+                cores=how.cores,
+                progress=how.progress,
+                refuse_unusable=not how.leave_out_unusable,
+            )
         except UnusableTestsError as error:
             raise UnusableTestsError(places[error.index], error.detail) from None
         return dict(zip(places, ran, strict=True))

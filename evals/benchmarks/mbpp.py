@@ -7,6 +7,7 @@ from typing import Any
 
 from evals.benchmarks.interface import CodeBenchmark, CodeProblem, PublishedSet
 from evals.execution.programs import Checks
+from evals.row_fields import function_of, number_of, text_of, texts_of
 
 RULES = {
     **dict.fromkeys(("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly"), "set"),
@@ -19,9 +20,9 @@ RULES = {
 def mbpp_problem(row: Mapping[str, Any]) -> CodeProblem:
     """A row of MBPP (Austin et al. 2021) with its `test_list`, or of EvalPlus's MBPP with its base inputs.
 
-    Raises ValueError for a row without tests and for one whose tests name no function.
+    Raises ValueError for a row without tests, for one whose tests name no function, and for fields of another type.
     """
-    if "test_list" in row:
+    if row.get("test_list") is not None:
         return _sanitized(row)
     if "canonical_solution" in row and "assertion" in row:
         return _evalplus(row)
@@ -29,14 +30,14 @@ def mbpp_problem(row: Mapping[str, Any]) -> CodeProblem:
 
 
 def _sanitized(row: Mapping[str, Any]) -> CodeProblem:
-    tests = list(row["test_list"])
+    tests, code = texts_of(row, "test_list"), text_of(row, "code", "")
     if not tests:
         raise ValueError('"test_list" is empty')
-    imports = "\n".join([*row.get("test_imports", ()), str(row.get("test_setup_code", ""))])
-    entry_point = _tested_function("\n".join(tests), str(row.get("code", "")))
-    description = str(row.get("prompt") or row.get("text", "")).strip()
+    imports = "\n".join([*texts_of(row, "test_imports"), text_of(row, "test_setup_code", "")])
+    entry_point = _tested_function("\n".join(tests), code)
+    description = (text_of(row, "prompt", "") or text_of(row, "text", "")).strip()
     checks = Checks(imports, entry_point, "\n".join(tests))
-    return CodeProblem(_mbpp_text(description, tests[0]), checks, str(row.get("code") or ""))
+    return CodeProblem(_mbpp_text(description, tests[0]), checks, code)
 
 
 def _mbpp_text(description: str, first_test: str) -> str:
@@ -65,10 +66,10 @@ def _evalplus(row: Mapping[str, Any]) -> CodeProblem:
 
     They are written there as Python literals; "base_input" has lost the difference between tuples and lists.
     """
-    entry_point = str(row["entry_point"])
+    entry_point, reference = function_of(row, "entry_point"), text_of(row, "canonical_solution")
     calls = [
         ast.unparse(node)
-        for statement in ast.parse(str(row["assertion"])).body
+        for statement in ast.parse(text_of(row, "assertion")).body
         for node in ast.walk(statement)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == entry_point
     ]
@@ -76,11 +77,12 @@ def _evalplus(row: Mapping[str, Any]) -> CodeProblem:
         raise ValueError(f'"assertion" never calls {entry_point}')
     rule = RULES.get(entry_point, "value")
     # Computed before the candidate takes the entry point's name, which a recursive reference calls.
-    setup = [str(row["canonical_solution"]), "from inside.answers import agree", "_expected = ["]
+    setup = [reference, "from inside.answers import agree", "_expected = ["]
     setup += [f"    {call}," for call in calls] + ["]"]
-    tests = [f"assert agree({call}, _expected[{i}], {rule!r}, {float(row['atol'])!r})" for i, call in enumerate(calls)]
+    tolerance = number_of(row, "atol")
+    tests = [f"assert agree({call}, _expected[{i}], {rule!r}, {tolerance!r})" for i, call in enumerate(calls)]
     checks = Checks("\n".join(setup), entry_point, "\n".join(tests))
-    return CodeProblem(str(row["prompt"]).strip() + "\n", checks, str(row["canonical_solution"]))
+    return CodeProblem(text_of(row, "prompt").strip() + "\n", checks, reference)
 
 
 BENCHMARK = CodeBenchmark(

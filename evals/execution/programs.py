@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
+from textwrap import shorten
 from typing import IO
 
 from evals.execution.inside.plain_data import LENGTH_BYTES, decode, encode
@@ -32,7 +33,8 @@ class UnusableTestsError(ValueError):
     """A problem's tests can't be run, or never call the program; `index` is the program's place."""
 
     def __init__(self, index: int, detail: str) -> None:
-        super().__init__(f"its tests can't be used: {detail}")
+        # the words may be those of the tests
+        super().__init__(f"its tests can't be used: {shorten(detail, 300)}")
         self.index, self.detail = index, detail
 
 
@@ -56,13 +58,14 @@ def run_programs(
     cores: int | None = None,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    refuse_unusable: bool = True,
 ) -> list[Outcome]:
     """Judges (source, tests) pairs in parallel, in their order.
 
     Two at a time for each of `cores` (all, unless given), as much of a program's time goes into waiting for the kernel
     to make and clear its namespaces; `progress` is called with the number done and in all.
     Raises IsolationError, before any program has run, where programs can't be isolated and `isolated` is wanted, and
-    UnusableTestsError.
+    UnusableTestsError unless an outcome may say so.
     """
     limits = limits or Limits()
     if isolated:
@@ -87,7 +90,7 @@ def run_programs(
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
                 index, outcome = waiting[future], future.result()
-                if outcome.unusable:
+                if outcome.unusable and refuse_unusable:
                     raise UnusableTestsError(index, outcome.detail)
                 outcomes[index] = outcome
                 progress(done, len(programs))

@@ -68,7 +68,15 @@ def _score(options: Namespace, words: Sequence[str], console: Console) -> None:
         raise UserError("score takes a benchmark and a file: score humaneval GENERATIONS.jsonl --data HumanEval.jsonl")
     from experiments.commands.score import score
 
-    score(words[0], Path(words[1]), options.data, not options.unsafe_local_execution, options.cores, console)
+    score(
+        words[0],
+        Path(words[1]),
+        options.data,
+        not options.unsafe_local_execution,
+        options.cores,
+        console,
+        options.leave_out_unusable,
+    )
 
 
 def _compress(options: Namespace, words: Sequence[str], console: Console) -> None:
@@ -152,7 +160,8 @@ _ALL = (
     Command(
         "score", "BENCHMARK FILE.jsonl",
         "judges anybody's generations (one JSON a line: task_id, completion): pass@1 with its interval",
-        ("data", "unsafe_local_execution", "cores"), "score humaneval generations.jsonl --data HumanEval.jsonl", _score,
+        ("data", "leave_out_unusable", "unsafe_local_execution", "cores"),
+        "score humaneval generations.jsonl --data HumanEval.jsonl", _score,
     ),
     Command("list", "", "the targets and the presets", (), "list", _list),
     Command(

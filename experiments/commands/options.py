@@ -71,6 +71,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "dry_run": {"action": "store_true", "help": "say what would run, and run nothing"},
     "each_seed": {"action": "store_true", "help": "every further seed as an unchanged run of its own"},
     "data": {"type": Path, "metavar": "FILE", "help": "the benchmark's data file, in its published format"},
+    "leave_out_unusable": {
+        "action": "store_true",
+        "help": "leave problems out, and name them, whose tests fail their own solution or can't be used; without it "
+        "one is enough to refuse the file",
+    },
     "method": {"default": "impact", "help": "the method"},
     "keep": {"type": float, "metavar": "PERCENT", "help": "k of the rank rule in percent"},
     "target_size": {

@@ -30,7 +30,8 @@ _MINIATURE = (
     "experiments/miniature/programs.py",
     "experiments/miniature/domains.py",
 )
-_BENCHMARKS = ("evals/benchmarks/__init__.py", "evals/benchmarks/interface.py")  # each one's file has its own version
+# each one's file has its own version
+_BENCHMARKS = ("evals/benchmarks/__init__.py", "evals/benchmarks/interface.py", "evals/row_fields.py")
 _SEQUENCES = ("evals/tokenisation.py", "evals/prompts.py")
 _TRAINING = ("experiments/stages/train.py", "experiments/stages/checkpoints.py")
 # Methods' files have versions of their own, with what they import.
@@ -52,6 +53,7 @@ DATA = Stage(
         *_MINIATURE,
         *_BENCHMARKS,
         "evals/json_lines.py",
+        "evals/bounded_file.py",
         "evals/published.py",
     ),
     typical_s=5,
