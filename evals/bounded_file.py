@@ -6,6 +6,7 @@ from pathlib import Path
 
 LARGEST_FILE = 2 << 30
 """Bytes; the largest published set, MetaMathQA, has 400 million."""
+MOST_ROWS = 4_000_000
 
 
 class DataFileError(ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.bounded_file import DataFileError, read_bounded
+from evals.bounded_file import MOST_ROWS, DataFileError, read_bounded
 
 __all__ = ["DataFileError", "Row", "check_text", "json_rows", "placed_rows", "read_json_lines", "write_json_lines"]
 
@@ -61,7 +61,9 @@ def json_rows(path: Path, content: bytes) -> Iterator[tuple[str, Row]]:
     """
     content = content.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
     objects = _of_array if content.lstrip().startswith(b"[") else _of_lines
-    for where, row in objects(path, content):
+    for number, (where, row) in enumerate(objects(path, content), start=1):
+        if number > MOST_ROWS:
+            raise DataFileError(f"{where}: more than {MOST_ROWS:,} rows")
         if not isinstance(row, dict):
             raise DataFileError(f"{where}: not a JSON object")
         if _deep(row):

@@ -40,7 +40,10 @@ def training_prompt(row: Mapping[str, Any]) -> str:
     """Prompt of a training row: {"query", "input"} as the template wants them.
 
     Without "input", as in MetaMath's rows, the query's first line is the instruction, the remaining lines the input.
+    A "prompt" stands as it is.
     """
+    if "prompt" in row:
+        return str(row["prompt"])
     if "input" in row:
         return instruction_prompt(row["query"], row["input"])
     instruction, _, rest = row["query"].partition("\n")

@@ -1,6 +1,6 @@
 """One tokenisation of training rows, shared by SFT, calibration and held-out perplexity."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,11 @@ class TokenisedRow:
     input_ids: list[int]
     labels: list[int]
 
+    @property
+    def teaches(self) -> bool:
+        """Whether a token of the response is left that the tokens before it predict."""
+        return any(label != IGNORED_LABEL for label in self.labels[1:])
+
 
 def tokenise_row(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], max_length: int) -> TokenisedRow:
     """Tokenise a training row {query, response} as MetaMath does (train_math.py), at most `max_length` tokens.
@@ -38,6 +43,37 @@ def tokenise_row(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], max
     return TokenisedRow(input_ids, [IGNORED_LABEL] * prompt_length + input_ids[prompt_length:])
 
 
+class NothingFitsError(ValueError):
+    """Of no row is anything of the response left; `shortest` is the number of tokens of the shortest prompt."""
+
+    def __init__(self, shortest: int) -> None:
+        super().__init__(f"nothing of a response is left in any row: the shortest prompt has {shortest} tokens")
+        self.shortest = shortest
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows that something is left to learn from within a limit on tokens, how many were cut, and how many are gone."""
+
+    rows: list[TokenisedRow]
+    cut: int
+    dropped: int
+
+
+def fitted(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], max_length: int) -> Fitted:
+    """Tokenised rows, without those of whose response nothing is left.
+
+    Raises NothingFitsError where that are all, and ValueError as `tokenise_row` does.
+    """
+    tokenised = [tokenise_row(tokenizer, row, max_length) for row in rows]
+    left = [(row, given) for row, given in zip(tokenised, rows, strict=True) if row.teaches]
+    if not left:
+        raise NothingFitsError(min(len(tokenizer(training_prompt(row))["input_ids"]) for row in rows))
+    whole = (tokenise_row(tokenizer, given, max_length + 1) for row, given in left if len(row.input_ids) >= max_length)
+    cut = sum(len(row.input_ids) > max_length for row in whole)
+    return Fitted([row for row, _ in left], cut, len(rows) - len(left))
+
+
 def padded_batches(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], batch_size: int, max_length: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -45,10 +81,12 @@ def padded_batches(
 
     The id on padded positions is 0: it is masked out, so any valid one does.
     """
-    tokenised = sorted(
-        (tokenise_row(tokenizer, row, max_length) for row in rows),
-        key=lambda row: len(row.input_ids),
-    )
+    return padded((tokenise_row(tokenizer, row, max_length) for row in rows), batch_size)
+
+
+def padded(rows: Iterable[TokenisedRow], batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """The batches of `padded_batches` of rows that are tokenised already."""
+    tokenised = sorted(rows, key=lambda row: len(row.input_ids))
     for start in range(0, len(tokenised), batch_size):
         chunk = tokenised[start : start + batch_size]
         shape = (len(chunk), max(len(row.input_ids) for row in chunk))

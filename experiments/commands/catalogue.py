@@ -149,7 +149,7 @@ def _workspace(options: Namespace, words: Sequence[str], console: Console) -> No
 
 
 _OF_CELLS = ("methods", "rows", "seeds", "eta", "external", "data_dir", "model_dir", "unsafe_local_execution")
-_COMPRESS = ("method", "keep", "target_size", "eta", "calibration", "dense_if_larger")
+_COMPRESS = ("method", "keep", "target_size", "eta", "calibration", "max_length", "dense_if_larger")
 
 _ALL = (
     Command(

@@ -18,13 +18,14 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.registry import METHODS, build_method
 from evals.json_lines import DataFileError, Row
-from evals.training_rows import read_training_rows
+from evals.tokenisation import NothingFitsError, fitted, padded
+from evals.training_rows import read_training_rows, with_prompts
 from experiments.errors import UserError
 from experiments.settings import choose
 from experiments.stages.components import load_components, save_components
-from experiments.stages.models import batches, device, load_checkpoint, one_line_errors
+from experiments.stages.models import device, load_checkpoint, one_line_errors
 from experiments.stages.search import SearchPerplexity, evaluations
-from impact.calibration import calibrate
+from impact.calibration import Batch, calibrate
 from impact.compression import by_module, compress, parameter_count, prepare_units, untie_compressed_head
 from impact.export import ARCHITECTURES, export_model
 from impact.interface import Components, Kept, Method
@@ -67,8 +68,8 @@ def compress_model(
 
     keep: k in percent of each layer's spectrum (Algorithm 1); for ASVD and FLAP, of the parameters they compress.
     target_size: instead of it, the largest model of at most that many parameters (billions below 10,000).
-    calibration: JSON lines with `query` and `response`. Raises UserError with one line for every mistake; `out`
-    appears only when it is complete.
+    calibration: rows in one of evals.training_rows.FORMS, of which the first `max_length` tokens count. Raises
+    UserError with one line for every mistake; `out` appears only when it is complete.
     """
     chosen = _method(method, eta)
     if (keep is None) == (target_size is None):
@@ -77,11 +78,14 @@ def compress_model(
         raise UserError(f"--keep is a percentage in (0, 100], got {keep:g}")
     if target_size is not None and not 0 < target_size < math.inf:
         raise UserError(f"--target-size is a number of billions or of parameters, got {target_size:g}")
+    if max_length < 2:
+        raise UserError(f"--max-length takes a number of at least 2, got {max_length}")
     if out.exists():
         raise UserError(f"{out} exists already: give another directory, or remove it first")
     rows = _calibration_rows(chosen, calibration)
     with _one_line_errors():
         dense, tokenizer, dtype = _load(model)
+        made = _batches(calibration, tokenizer, rows, batch_size, max_length, console) if rows else []
     tied_parameters = parameter_count(dense)
     untie_compressed_head(chosen, dense)
     dense_parameters = parameter_count(dense)
@@ -92,7 +96,6 @@ def compress_model(
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         with _one_line_errors(), _progress(console) as advance:
-            made = batches(tokenizer, rows, batch_size, max_length) if rows else []
             needed = chosen.statistics()
             statistics = by_module(
                 calibrate(dense, advance("calibration", made, len(made)), needed).values() if needed else ()
@@ -120,7 +123,8 @@ def compress_model(
             kept = allocate(value)
             compress(dense, chosen, components, kept, statistics)
             settings = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.init}  # type: ignore[arg-type]
-            recipe = {"method": method, "settings": settings, "keep": value, "rows": len(rows)}
+            used = sum(len(batch.labels) for batch in made)
+            recipe = {"method": method, "settings": settings, "keep": value, "rows": used}
             export_model(dense, tokenizer, out, dtype=dtype, recipe=recipe)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -145,11 +149,33 @@ def _calibration_rows(method: Method, calibration: Path | None) -> list[Row]:
     if not method.statistics() and not method.searches:
         return []
     if calibration is None:
-        raise UserError(f"{method.name} needs --calibration FILE.jsonl, rows with query and response")
+        raise UserError(f"{method.name} needs --calibration FILE: rows with prompt and response (docs/calibration.md)")
     try:
         return read_training_rows(calibration)
     except DataFileError as error:
         raise UserError(str(error)) from None
+
+
+def _batches(
+    calibration: Path | None,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Row],
+    batch_size: int,
+    max_length: int,
+    console: Console,
+) -> list[Batch]:
+    """What is calibrated on, of the rows of that file; says how much of them that is."""
+    try:
+        found = fitted(tokenizer, with_prompts(rows, tokenizer), max_length)
+    except NothingFitsError as error:
+        raise UserError(f"{calibration}: {error}: set --max-length, now {max_length}, above that") from None
+    console.print(
+        f"calibration: of {len(rows):,} rows, {found.cut:,} were cut to {max_length:,} tokens and {found.dropped:,} "
+        "dropped, as nothing of the response was left",
+        markup=False,
+        soft_wrap=True,
+    )
+    return [Batch(*tensors) for tensors in padded(found.rows, batch_size)]
 
 
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.dtype]:

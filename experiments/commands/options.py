@@ -73,8 +73,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "data": {"type": Path, "metavar": "FILE", "help": "the benchmark's data file, in its published format"},
     "leave_out_unusable": {
         "action": "store_true",
-        "help": "leave problems out, and name them, whose tests fail their own solution or can't be used; without it "
-        "one is enough to refuse the file",
+        "help": "leave problems out, and name them, whose tests or gold answer can't be used, instead of refusing them",
     },
     "method": {"default": "impact", "help": "the method"},
     "keep": {"type": float, "metavar": "PERCENT", "help": "k of the rank rule in percent"},
@@ -83,7 +82,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "metavar": "SIZE",
         "help": "instead of --keep, at most so many parameters, or billions of them",
     },
-    "calibration": {"type": Path, "metavar": "FILE", "help": "JSON lines with query and response"},
+    "calibration": {"type": Path, "metavar": "FILE", "help": "rows with a prompt and a response (docs/calibration.md)"},
+    "max_length": {"type": int, "default": 512, "metavar": "TOKENS", "help": "after which a row of it is cut"},
     "dense_if_larger": {"action": "store_true", "help": "leave a layer dense where its factors would be larger"},
     "store": {"type": Path, "default": ROOT / "runs", "metavar": "DIR", "help": "where outputs of stages are kept"},
     "results": {"type": Path, "metavar": "DIR", "help": "where tables and figures go, or are (results/<preset>)"},
@@ -93,7 +93,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 EVERYWHERE = ("preset", "store", "results", "cores", "from", "profile")
 """What every command lets pass, whether it has a meaning for it or not."""
-_SHOWN_DEFAULTS = ("preset", "seeds", "checkpoint_minutes", "method", "from")
+_SHOWN_DEFAULTS = ("preset", "seeds", "checkpoint_minutes", "method", "max_length", "from")
 
 
 def flag(name: str) -> str:

@@ -194,6 +194,7 @@ def test_calibration_of_a_method_without_statistics_is_optional(run: Callable[..
         ({"keep": 50, "calibration": None}, "--calibration"),
         ({"keep": 50, "model": "no/such-model"}, "no/such-model"),
         ({"target_size": 1e-6}, "out of reach"),
+        ({"keep": 50, "max_length": 1}, "--max-length"),
         ({"target_size": 1.0}, "no more than the target"),
     ],
 )
@@ -211,8 +212,8 @@ def test_a_mistake_is_one_line(
         ('{"query": "1", "response": "2"}\n{"query": "1"}\n', "line 2"),
         ('{"query": "1", "response": "2"}\n\nnonsense\n', "line 2"),
         ('{"query": "1", "response": 3}\n', "line 1"),
-        ('{"query": "1", "response": "3", "input": ["x"]}\n', 'row 1: field "input" is not a string'),
-        ('{"query": "1", "response": "3"}\n{"query": "\\ud83d", "response": "3"}\n', "row 2"),
+        ('{"query": "1", "response": "3", "input": ["x"]}\n', 'line 1: field "input" is not a string'),
+        ('{"query": "1", "response": "3"}\n{"query": "\\ud83d", "response": "3"}\n', "line 2"),
         ('{"query": "1", "response": "3", "input": "x\\udc00"}\n', "half a surrogate pair, \\udc00"),
     ],
 )
@@ -267,3 +268,29 @@ def test_an_interruption_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         run(keep=50)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_rows_that_a_limit_cuts_are_counted_and_those_it_empties_are_none(
+    run: Callable[..., Compressed], dense: Path, calibration: Path, tmp_path: Path
+) -> None:
+    def calibrated(name: str, rows: list[dict[str, str]], limit: int) -> tuple[dict[str, torch.Tensor], str]:
+        calibration.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        shown = io.StringIO()
+        run(method="flap", keep=60, max_length=limit, out=tmp_path / name, console=Console(file=shown, width=80))
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert model.config.impact_recipe["rows"] == 4
+        return model.state_dict(), shown.getvalue()
+
+    long = {"query": "1 " * 40, "response": "2"}
+    limit = len(AutoTokenizer.from_pretrained(dense)(training_prompt(long)).input_ids)
+    kept = [*ROWS[:3], {"query": "1", "response": "2 " * limit}]
+    some, said = calibrated("some", [*kept[:2], long, *kept[2:], long], limit)
+    assert f"of 6 rows, 1 were cut to {limit} tokens and 2 dropped, as nothing of the response was left" in said
+    same, said = calibrated("same", kept, limit)
+    assert "of 4 rows, 1 were cut" in said and "0 dropped" in said
+    assert all(torch.equal(tensor, same[name]) for name, tensor in some.items())
+
+    calibration.write_text(json.dumps(long))
+    message = refusal(lambda: run(method="flap", keep=60, max_length=limit, out=tmp_path / "none"), tmp_path)
+    assert f"the shortest prompt has {limit} tokens: set --max-length, now {limit}, above that" in message
+    assert str(calibration) in message
