@@ -39,8 +39,14 @@ def tokenise_row(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], max
     prompt = training_prompt(row)
     text = prompt + row["response"] + tokenizer.eos_token
     input_ids: list[int] = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
-    prompt_length = min(len(tokenizer(prompt)["input_ids"]), len(input_ids))
+    prompt_length = min(len(_whole(tokenizer, prompt)), len(input_ids))
     return TokenisedRow(input_ids, [IGNORED_LABEL] * prompt_length + input_ids[prompt_length:])
+
+
+def _whole(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The ids of a text of any length, without a word on standard error about what a model could take."""
+    ids: list[int] = tokenizer(text, verbose=False)["input_ids"]
+    return ids
 
 
 class NothingFitsError(ValueError):
@@ -68,7 +74,7 @@ def fitted(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]]
     tokenised = [tokenise_row(tokenizer, row, max_length) for row in rows]
     left = [(row, given) for row, given in zip(tokenised, rows, strict=True) if row.teaches]
     if not left:
-        raise NothingFitsError(min(len(tokenizer(training_prompt(row))["input_ids"]) for row in rows))
+        raise NothingFitsError(min(len(_whole(tokenizer, training_prompt(row))) for row in rows))
     whole = (tokenise_row(tokenizer, given, max_length + 1) for row, given in left if len(row.input_ids) >= max_length)
     cut = sum(len(row.input_ids) > max_length for row in whole)
     return Fitted([row for row, _ in left], cut, len(rows) - len(left))

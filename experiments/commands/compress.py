@@ -170,8 +170,8 @@ def _batches(
     except NothingFitsError as error:
         raise UserError(f"{calibration}: {error}: set --max-length, now {max_length}, above that") from None
     console.print(
-        f"calibration: of {len(rows):,} rows, {found.cut:,} were cut to {max_length:,} tokens and {found.dropped:,} "
-        "dropped, as nothing of the response was left",
+        f"calibration: {len(rows):,} rows, {found.cut:,} of them cut after {max_length:,} tokens, {found.dropped:,} "
+        "dropped because nothing of their response was left",
         markup=False,
         soft_wrap=True,
     )

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from evals.tokenisation import padded_batches
+from evals.tokenisation import padded, tokenise_row
 from experiments.errors import UserError
 from impact.calibration import Batch
 from impact.checkpoint import load_model
@@ -97,5 +97,14 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 def batches(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], batch_size: int, max_length: int
 ) -> list[Batch]:
-    """Calibration batches of {query, response} rows, prompts masked."""
-    return [Batch(*tensors) for tensors in padded_batches(tokenizer, rows, batch_size, max_length)]
+    """Calibration batches of {query, response} rows, prompts masked.
+
+    Raises UserError where nothing of a response is left: statistics of it would be zeros, and nothing would say so.
+    """
+    tokenised = [tokenise_row(tokenizer, row, max_length) for row in rows]
+    if not any(row.teaches for row in tokenised):
+        raise UserError(
+            f"each of the {len(rows)} prompts fills the {max_length} tokens that are calibrated on: set a larger "
+            "max_length under [calibration] of the preset"
+        )
+    return [Batch(*tensors) for tensors in padded(tokenised, batch_size)]

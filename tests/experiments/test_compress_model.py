@@ -285,12 +285,22 @@ def test_rows_that_a_limit_cuts_are_counted_and_those_it_empties_are_none(
     limit = len(AutoTokenizer.from_pretrained(dense)(training_prompt(long)).input_ids)
     kept = [*ROWS[:3], {"query": "1", "response": "2 " * limit}]
     some, said = calibrated("some", [*kept[:2], long, *kept[2:], long], limit)
-    assert f"of 6 rows, 1 were cut to {limit} tokens and 2 dropped, as nothing of the response was left" in said
+    assert f"6 rows, 1 of them cut after {limit} tokens, 2 dropped because nothing of their response was left" in said
     same, said = calibrated("same", kept, limit)
-    assert "of 4 rows, 1 were cut" in said and "0 dropped" in said
+    assert "4 rows, 1 of them cut" in said and "0 dropped" in said
     assert all(torch.equal(tensor, same[name]) for name, tensor in some.items())
 
     calibration.write_text(json.dumps(long))
     message = refusal(lambda: run(method="flap", keep=60, max_length=limit, out=tmp_path / "none"), tmp_path)
     assert f"the shortest prompt has {limit} tokens: set --max-length, now {limit}, above that" in message
     assert str(calibration) in message
+
+
+def test_stages_refuse_calibration_rows_that_a_limit_empties(dense: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(dense)
+    shortest = min(len(tokenizer(training_prompt(row)).input_ids) for row in ROWS)
+    with pytest.raises(
+        UserError, match=rf"fills the {shortest} tokens .* set a larger max_length under \[calibration\]"
+    ):
+        batches(tokenizer, ROWS, 4, shortest)
+    assert sum(len(batch.labels) for batch in batches(tokenizer, ROWS, 4, shortest + 1)) == len(ROWS)
