@@ -144,7 +144,16 @@ def test_help_shows_a_commands_own_options_and_nothing_else(capsys: pytest.Captu
     assert main(["compress", "--help"]) == 0
     said = capsys.readouterr().out
     assert {word.strip(",") for word in said.split() if word.startswith("--")} == {
-        *("--method", "--keep", "--target-size", "--eta", "--calibration", "--dense-if-larger", "--help"),
+        *(
+            "--method",
+            "--keep",
+            "--max-length",
+            "--target-size",
+            "--eta",
+            "--calibration",
+            "--dense-if-larger",
+            "--help",
+        ),
     }
     assert "./reproduce.sh compress meta-llama/Llama-2-7b-hf smaller --keep 60" in said
     for command in COMMANDS.values():
