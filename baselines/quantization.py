@@ -38,7 +38,11 @@ def save_quantized(
     with TemporaryDirectory(dir=directory) as folder:
         export_model(model, None, Path(folder) / "full", dtype=dtype, recipe={"quantization": scheme})
         quantized = AutoModelForCausalLM.from_pretrained(
-            Path(folder) / "full", dtype=dtype, quantization_config=BitsAndBytesConfig(**bits), device_map={"": device}
+            Path(folder) / "full",
+            dtype=dtype,
+            quantization_config=BitsAndBytesConfig(**bits),
+            device_map={"": device},
+            trust_remote_code=False,
         )
     quantized.save_pretrained(directory)
 
@@ -51,7 +55,7 @@ def load_quantized(
     dtype: of all that is not quantized, and of the results of every layer.
     """
     model: Any = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, attn_implementation=attention, device_map={"": device}
+        directory, dtype=dtype, attn_implementation=attention, device_map={"": device}, trust_remote_code=False
     )
     if model.config.impact_recipe["quantization"] == WEIGHT_ONLY:
         _keep_activations(model)

@@ -47,16 +47,38 @@ def end_on_signals() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (max(1, hard - 2), hard))
 
 
+def causes(error: BaseException) -> str:
+    """Class and words of an error and of what led to it, in one line."""
+    from textwrap import shorten  # as below
+
+    chain = [error]
+    while cause := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__):
+        chain.append(cause)
+    return ", because of ".join(shorten(f"{type(link).__name__}: {link}", 200) for link in chain)
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether it says that a disk or a quota is full: safetensors has an error class of its own for that."""
+    import errno
+    import os
+
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def refused(error: BaseException) -> bool:
+    """Whether it is a line for the user: a ValueError that this project's own code raised, and no library's."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    package = place.tb_frame.f_globals["__name__"].partition(".")[0] if place is not None else ""
+    return isinstance(error, ValueError) and package in ("impact", "baselines", "evals", "experiments")
+
+
 def unexpected(error: Exception) -> str:
     """A line on a failure that nobody foresaw: its class and words, those of its causes, where its traceback is."""
     import tempfile  # what every start would pay for, and hardly any needs
     import traceback
-    from textwrap import shorten
 
-    chain: list[BaseException] = [error]
-    while cause := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__):
-        chain.append(cause)
-    said = ", because of ".join(shorten(f"{type(link).__name__}: {link}", 200) for link in chain)
     with tempfile.NamedTemporaryFile("w", prefix="reproduce-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    return f"{said} (nobody foresaw this; its traceback, for a bug report, is in {file.name})"
+    return f"{causes(error)} (nobody foresaw this; its traceback, for a bug report, is in {file.name})"

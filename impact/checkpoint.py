@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from impact.factorisation import FactorisedLinear
+from impact.modeling_impact import CheckpointError
 
 RANKS_FILE = "compression.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -23,7 +24,7 @@ def save_model(model: nn.Module, directory: Path, state: dict[str, Tensor] | Non
         name: module.down.out_features for name, module in model.named_modules() if isinstance(module, FactorisedLinear)
     }
     with torch.device("meta"), no_init_weights():
-        dense = AutoModelForCausalLM.from_config(model.config)
+        dense = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
     layers = {kind: found for kind, found in (("factorised", ranks), ("pruned", pruned_layers(model, dense))) if found}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / RANKS_FILE).unlink(missing_ok=True)
@@ -47,14 +48,14 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
     if not (directory / WEIGHTS_FILE).exists():
         raise ValueError(f"{directory} is no model checkpoint: it holds no {WEIGHTS_FILE}")
     try:
-        config = AutoConfig.from_pretrained(directory)
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         state = load_file(directory / WEIGHTS_FILE)
         ranks_file = directory / RANKS_FILE
         layers = json.loads(ranks_file.read_text()) if ranks_file.exists() else {}
     except Exception as error:  # safetensors, json and transformers each have their own errors for a damaged file
         raise ValueError(f"the checkpoint {directory} can't be read: {_one_line(error)}") from error
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, trust_remote_code=False)
     try:
         # on meta: load_state_dict assigns the weights
         for name, rank in layers.get("factorised", {}).items():
@@ -71,6 +72,14 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
         raise ValueError(f"the checkpoint {directory} doesn't fit its config: {_one_line(error)}") from error
     model.tie_weights()
     return model.eval()
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises CheckpointError that names the first weight with an entry that is no number."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"its {name} holds values that are infinite or no numbers, in {kind}")
 
 
 def pruned_layers(model: nn.Module, dense: nn.Module) -> dict[str, dict[str, int]]:

@@ -1,5 +1,6 @@
 """From a compressed model in memory to an ordinary Hugging Face directory (impact.modeling_impact)."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from impact import modeling_impact
-from impact.checkpoint import pruned_layers
+from impact.checkpoint import check_finite, pruned_layers
 from impact.factorisation import FactorisedLinear
 from impact.modeling_impact import CLASSES, CheckpointError
 
@@ -33,7 +34,7 @@ def export_model(
 
     model: as impact.compression.compress leaves it or impact.checkpoint.load_model returns it. dtype: of the stored
     weights, the model's own by default. recipe: kept in config.json for whoever reads it. Raises CheckpointError if
-    the directory exists, or for an architecture or a layer that has no place in such a checkpoint.
+    the directory exists, or for an architecture, a layer or a number that has no place in such a checkpoint.
     """
     if directory.exists():
         raise CheckpointError(f"{directory} exists already")
@@ -42,13 +43,14 @@ def export_model(
         exported.config.impact_recipe = recipe
     if dtype is not None:
         exported.to(dtype)
+    check_finite(exported)  # half precision ends at 65504
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(f".{directory.name}.{uuid4().hex}")
     partial.mkdir()
     try:
         exported.save_pretrained(partial, max_shard_size=max_shard_size)
         if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
+            save_tokenizer(tokenizer, partial)
         for path in partial.rglob("*"):
             if path.is_file():  # safetensors makes its files private, and a server is another user
                 path.chmod(partial.stat().st_mode & 0o666)
@@ -58,6 +60,15 @@ def export_model(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _sync(directory.parent)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Writes its files, without a word of code that it came with: whoever trusts our code would run that, too."""
+    tokenizer.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.pop("auto_map", None) is not None:
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def as_pretrained(model: PreTrainedModel) -> PreTrainedModel:

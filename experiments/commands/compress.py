@@ -13,22 +13,23 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from baselines.registry import METHODS, build_method
 from evals.json_lines import DataFileError, Row
 from evals.tokenisation import NothingFitsError, fitted, padded
 from evals.training_rows import read_training_rows, with_prompts
-from experiments.errors import UserError
+from experiments.errors import UserError, no_space, refused
 from experiments.settings import choose
 from experiments.stages.components import load_components, save_components
-from experiments.stages.models import device, load_checkpoint, one_line_errors
+from experiments.stages.models import device, load_checkpoint
 from experiments.stages.search import SearchPerplexity, evaluations
 from impact.calibration import Batch, calibrate
+from impact.compressible import check_activations, settle_generation
 from impact.compression import by_module, compress, parameter_count, prepare_units, untie_compressed_head
-from impact.export import ARCHITECTURES, export_model
+from impact.export import as_pretrained, export_model
 from impact.interface import Components, Kept, Method
+from impact.modeling_impact import CheckpointError
 from impact.rank_rule import RankRule
 from impact.sizes import dense_where_larger, largest_value
 
@@ -69,7 +70,7 @@ def compress_model(
     keep: k in percent of each layer's spectrum (Algorithm 1); for ASVD and FLAP, of the parameters they compress.
     target_size: instead of it, the largest model of at most that many parameters (billions below 10,000).
     calibration: rows in one of evals.training_rows.FORMS, of which the first `max_length` tokens count. Raises
-    UserError with one line for every mistake; `out` appears only when it is complete.
+    UserError with one line for every mistake, and what nobody foresaw as it is; `out` appears only when it is complete.
     """
     chosen = _method(method, eta)
     if (keep is None) == (target_size is None):
@@ -83,8 +84,11 @@ def compress_model(
     if out.exists():
         raise UserError(f"{out} exists already: give another directory, or remove it first")
     rows = _calibration_rows(chosen, calibration)
-    with _one_line_errors():
-        dense, tokenizer, dtype = _load(model)
+    dense, tokenizer, dtype = _load(model)
+    if changed := settle_generation(dense.generation_config):
+        console.print(f"{model}: {changed}", markup=False, soft_wrap=True)
+    with _refusals(model, out):
+        as_pretrained(dense)  # as long as nothing is computed yet: what export would refuse
         made = _batches(calibration, tokenizer, rows, batch_size, max_length, console) if rows else []
     tied_parameters = parameter_count(dense)
     untie_compressed_head(chosen, dense)
@@ -95,7 +99,9 @@ def compress_model(
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        with _one_line_errors(), _progress(console) as advance:
+        with _refusals(model, out), _progress(console) as advance:
+            if made:
+                check_activations(dense, made[0])
             needed = chosen.statistics()
             statistics = by_module(
                 calibrate(dense, advance("calibration", made, len(made)), needed).values() if needed else ()
@@ -180,16 +186,7 @@ def _batches(
 
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.dtype]:
     """Model in float32 in eval mode on the accelerator, tokenizer, and the precision that the weights are stored in."""
-    if (local := Path(name)).exists() and not (local / "config.json").is_file():
-        raise UserError(f"{name} is no model: it holds no config.json")
-    with one_line_errors(name):
-        config = AutoConfig.from_pretrained(name)
-    if config.model_type.startswith("impact_") or (local / "compression.json").is_file():
-        raise UserError(f"{name} is compressed already")
-    if config.model_type not in ARCHITECTURES:
-        raise UserError(f"{name} is a '{config.model_type}': compress knows {', '.join(ARCHITECTURES)}")
-    model, tokenizer = load_checkpoint(name, torch.float32)
-    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    model, tokenizer, stored = load_checkpoint(name, torch.float32, compressible=True)
     return model.to(device()), tokenizer, stored
 
 
@@ -213,11 +210,15 @@ def _progress(console: Console) -> Iterator[_Advance]:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What calibration, decomposition and export complain of is the user's model, data or machine: one line."""
+def _refusals(name: str, out: Path) -> Iterator[None]:
+    """What calibration, decomposition and export refuse is the user's model, data or machine: one line."""
     try:
         yield
-    except ValueError as error:
-        raise UserError(shorten(str(error), 400)) from error
-    except (IndexError, RuntimeError, SafetensorError) as error:  # weights that are no numbers, memory, a full disk
-        raise UserError(shorten(f"{type(error).__name__}: {error}", 400)) from error
+    except CheckpointError as error:
+        raise UserError(f"{name}: {error}") from error
+    except Exception as error:
+        if no_space(error):
+            raise UserError(f"no space left on the device of {out.parent}: free some, or give another place") from error
+        if refused(error):
+            raise UserError(shorten(str(error), 400)) from error
+        raise

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.errors import UserError
+from experiments.errors import UserError, causes
 from experiments.jobs.store import checksum
 
 HUB = "hub"
@@ -28,21 +30,36 @@ def named_checkpoints(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def checkpoint_hash(place: str) -> str:
+@contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """Turns what is wrong with a user's checkpoint, or goes wrong in loading it, into a UserError."""
+    from impact.modeling_impact import CheckpointError  # slow: it imports transformers
+
+    try:
+        yield
+    except CheckpointError as error:
+        raise UserError(f"{name}: {error}") from error
+    except Exception as error:  # the hub, safetensors, tokenizers and transformers have each their own
+        what = f"{name} can't be loaded" if Path(name).exists() else f"no model {name}, neither here nor on the hub"
+        raise UserError(f"{what}: {causes(error)}") from error
+
+
+def checkpoint_hash(place: str, compressible: bool = False) -> str:
     """A hash of a directory's config, tokenizer and weights; HUB for a name.
 
-    Raises UserError for a directory without config or weights.
+    compressible: whether the model is to be compressed and not only measured. Raises UserError for a directory that
+    holds none which can be (impact.compressible); of a name that is found out when it is loaded.
     """
     directory = Path(place)
     if not directory.exists():
         if directory.is_absolute() or place.startswith(".") or place.count("/") > 1:
             raise UserError(f"--external: there is no {place}")
         return HUB
-    if not (directory / "config.json").is_file():
-        raise UserError(f"{place} is no model: it holds no config.json")
+    from impact.compressible import check_checkpoint
+
+    with one_line_errors(place):
+        check_checkpoint(directory, compressible)
     weights = sorted(directory.glob("*.safetensors"))
-    if not weights:
-        raise UserError(f"{place} holds no safetensors; pickled weights are not loaded")
     described = sorted(path for pattern in _HASHED for path in directory.glob(pattern))
     parts = [f"{path.name} {checksum(path)}" for path in [*described, *weights]]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -6,7 +6,6 @@ torch alone: CUDA does not survive a fork, and some of the others set it up when
 """
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import platform
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from evals.json_lines import DataFileError
-from experiments.errors import UserError
+from experiments.errors import UserError, causes, no_space
 from experiments.jobs.job import Job
 from experiments.jobs.store import Store
 from experiments.running.gpus import VISIBLE
@@ -194,11 +193,9 @@ def _child(order: _Order, connection: Connection) -> None:
     except Exception as error:
         with contextlib.suppress(OSError):  # no room for the log either
             traceback.print_exc()
-        # safetensors has an error class of its own for it
-        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+        if no_space(error):
             _fail(connection, f"no space left on the device of {store.root}: free some, or give --store DIR")
-        first = str(error).strip().splitlines() or [""]
-        _fail(connection, f"{type(error).__name__}: {first[0]} (what it printed is in {log})", code=1)
+        _fail(connection, f"{causes(error)} (its traceback, and what it printed, is in {log})", code=1)
 
 
 def _die_with_parent(connection: Connection) -> None:

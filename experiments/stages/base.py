@@ -15,6 +15,7 @@ from experiments.settings import ExternalModel, HubModel, InitialisedModel, Whee
 from experiments.stages.models import load_checkpoint
 from impact.checkpoint import save_model
 from impact.compression import parameter_count
+from impact.export import save_tokenizer
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -25,14 +26,14 @@ def run(task: Task) -> dict[str, Any]:
     elif isinstance(source, WheelModel):
         model, tokenizer = _from_wheel(source)
     elif isinstance(source, ExternalModel):
-        model, tokenizer = load_checkpoint(task.paths["checkpoint"], "auto")
+        model, tokenizer, _ = load_checkpoint(task.paths["checkpoint"], "auto", compressible=False)
     else:
         model, tokenizer = _from_hub(source, task.paths.get("model_dir"))
     if tokenizer.pad_token is None:
         # MetaMath adds a [PAD] row to the embedding; with masked labels any token pads, and the size stays the paper's
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     save_model(model, task.out)
-    tokenizer.save_pretrained(task.out)
+    save_tokenizer(tokenizer, task.out)
     return {"parameters": parameter_count(model)}
 
 
@@ -68,13 +69,11 @@ def _from_wheel(source: WheelModel) -> tuple[torch.nn.Module, PreTrainedTokenize
 
 
 def _from_hub(source: HubModel, model_dir: str | None) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    place = source.directory(Path(model_dir)) if model_dir else source.repository
-    options = {} if model_dir else {"revision": source.revision}
+    place = str(source.directory(Path(model_dir))) if model_dir else source.repository
+    revision = None if model_dir else source.revision
     try:
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16, **options)
-        return model, AutoTokenizer.from_pretrained(place, **options)
-    except OSError as error:
-        raise UserError(
-            f"the model {place} can't be loaded: {str(error).splitlines()[0]} "
-            "(log in to the hub, or give --model-dir a folder that holds it)"
-        ) from error
+        return load_checkpoint(place, torch.bfloat16, compressible=True, revision=revision)[:2]
+    except UserError as error:
+        if Path(place).exists():
+            raise
+        raise UserError(f"{error} (log in to the hub, or give --model-dir a folder that holds it)") from error

@@ -1,12 +1,12 @@
 """Loading what earlier stages wrote."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,8 +17,11 @@ from transformers import (
 
 from evals.tokenisation import padded, tokenise_row
 from experiments.errors import UserError
+from experiments.jobs.external import one_line_errors
 from impact.calibration import Batch
-from impact.checkpoint import load_model
+from impact.checkpoint import check_finite, load_model
+from impact.compressible import check_checkpoint, check_described
+from impact.modeling_impact import CheckpointError
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -28,6 +31,7 @@ TOKENIZER_FILES = (
     "chat_template*",
     "added_tokens.json",
 )
+_DESCRIPTIONS = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 ADAPTER = "adapter"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -52,7 +56,7 @@ def load(
         model = load_quantized(directory, DTYPES[precision], attention, place, adapter if adapter.is_dir() else None)
     else:
         model = load_model(directory, DTYPES[precision], attention).to(place)
-    return model, AutoTokenizer.from_pretrained(directory)
+    return model, AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
 
 
 def is_quantized(directory: Path) -> bool:
@@ -61,30 +65,35 @@ def is_quantized(directory: Path) -> bool:
     return "quantization" in (config.get("impact_recipe") or {})
 
 
-def load_checkpoint(name: str, dtype: torch.dtype | Literal["auto"]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model, in eval mode, and tokenizer of a checkpoint that the user brought: a directory or a name on the hub.
+def load_checkpoint(
+    name: str, dtype: torch.dtype | Literal["auto"], *, compressible: bool, revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, torch.dtype]:
+    """Model, in eval mode, tokenizer and stored precision of a checkpoint that the user brought.
 
-    Raises UserError with one line if it can't be loaded, holds no safetensors, or lacks weights.
+    name: a directory, or on the hub. compressible: whether it is to be compressed, and not only measured as it is. Code
+    that it brings is not run, and not named in what is made of it. Raises UserError with one line if it isn't what
+    impact.compressible describes.
     """
     with one_line_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        place = Path(name)
+        directory = place if place.exists() or place.is_absolute() else _downloaded(name, compressible, revision)
+        stored = check_checkpoint(directory, compressible).dtype
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         model, info = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+            directory, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
-    if info["missing_keys"]:
-        raise UserError(f"{name} lacks weights: {sorted(info['missing_keys'])[0]}")
-    return model.eval(), tokenizer
+        if info["missing_keys"]:
+            raise CheckpointError(f"it lacks weights: {sorted(info['missing_keys'])[0]}")
+        check_finite(model)
+    model.config.__dict__.pop("auto_map", None)
+    return model.eval(), tokenizer, stored if isinstance(stored, torch.dtype) else torch.float32
 
 
-@contextmanager
-def one_line_errors(name: str) -> Iterator[None]:
-    """Turns what goes wrong in loading a user's checkpoint into a UserError."""
-    try:
-        yield
-    except Exception as error:  # the hub, safetensors, tokenizers and transformers have each their own
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        what = f"{name} can't be loaded" if Path(name).exists() else f"no model {name}, neither here nor on the hub"
-        raise UserError(f"{what}: {first}") from None
+def _downloaded(name: str, compressible: bool, revision: str | None) -> Path:
+    """The hub's checkpoint in its cache; its weights are asked for only where its config is one to go on with."""
+    described = Path(snapshot_download(name, revision=revision, allow_patterns=_DESCRIPTIONS))
+    check_described(described, compressible)
+    return Path(snapshot_download(name, revision=revision, allow_patterns=[*_DESCRIPTIONS, "model*.safetensors"]))
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

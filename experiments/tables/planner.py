@@ -116,7 +116,7 @@ class Planner:
             paths["model_dir"] = str(self.selection.model_dir.resolve())
             local = source.directory(self.selection.model_dir.resolve())
             if local.is_dir():  # without it the stage ends in a line that says where it was looked for
-                source = source.model_copy(update={"content": checkpoint_hash(str(local))})
+                source = source.model_copy(update={"content": checkpoint_hash(str(local), compressible=True)})
         base = Job(BASE, BaseConfig(model=source), paths=paths, label=self.table.model)
         training = self.preset.finetune_of(self.table.size)
         if training is None:

@@ -29,6 +29,13 @@ def run(task):
 """
 
 
+BREAKING = """
+def run(task):
+    try:
+        raise ImportError("nothing to\\nread it with")
+    except ImportError as error:
+        raise KeyError("tokenizer") from error
+"""
 LOCKING = """
 import multiprocessing, os, signal
 
@@ -102,6 +109,23 @@ def test_a_killed_stage_takes_with_it_what_it_had_started(tmp_path: Path, monkey
     while alive(int(child.read_text())) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(int(child.read_text()))
+
+
+def test_what_nobody_foresaw_is_one_line_with_its_cause_and_its_traceback_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaking_stage.py").write_text(BREAKING)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    store, job = Store(tmp_path / "store"), Job(Stage("breaking", 1, Settings, "breaking_stage:run", ()), Settings())
+    start_server()
+    with pytest.raises(StageError) as failed:
+        run_bundle(store, [job], 1, print)
+    log = store.log(job)
+    assert str(failed.value) == (
+        "breaking: KeyError: 'tokenizer', because of ImportError: nothing to read it with "
+        f"(its traceback, and what it printed, is in {log})"
+    )
+    assert "The above exception was the direct cause of the following exception" in log.read_text()
 
 
 def test_exit_codes_are_right_whatever_threads_start_children_meanwhile() -> None:

@@ -221,7 +221,7 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
         str(tmp_path / "s"),
     )
     assert result.returncode == 2
-    assert "Llama-2-7b-hf can't be loaded" in result.stderr and result.stderr.count("\n") == 1
+    assert "Llama-2-7b-hf: it is no model: it holds no config.json" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_what_nobody_foresaw_is_one_line_with_its_cause_and_a_traceback_in_a_file(

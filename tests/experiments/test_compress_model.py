@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -255,6 +256,28 @@ def test_what_is_no_dense_model_is_refused(run: Callable[..., Compressed], dense
     torch.save({}, empty / "pytorch_model.bin")
     (empty / "model.safetensors").unlink()
     assert "safetensors" in refusal(lambda: run(keep=50, model=str(empty), out=tmp_path / "pickle"), tmp_path)
+
+
+def test_what_nobody_foresaw_passes_as_it_is_and_leaves_nothing(
+    run: Callable[..., Compressed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command shows its class, its causes and where its traceback is; a library's ValueError is no exception."""
+    before = sorted(tmp_path.iterdir())
+    for broken in (lambda *_: [][0], lambda *_: json.loads("{")):
+        monkeypatch.setattr("experiments.commands.compress.compress", broken)
+        with pytest.raises((IndexError, json.JSONDecodeError)):
+            run(keep=50)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_is_one_line(
+    run: Callable[..., Compressed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("experiments.commands.compress.save_components", full)
+    assert f"no space left on the device of {tmp_path}" in refusal(lambda: run(keep=50), tmp_path)
 
 
 def test_an_interruption_leaves_nothing(

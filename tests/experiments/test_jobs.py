@@ -1,11 +1,13 @@
 """A job's identity is its recipe: what must change it, and what must not."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from baselines.declarations import Declaration, declared
 from experiments.jobs.job import Job, bundles
@@ -86,35 +88,40 @@ def test_places_stay_out_of_the_identity_and_contents_enter_it(tmp_path: Path) -
     assert data_job(tmp_path / "c", "2").id != here.id
 
 
-def test_an_external_checkpoint_is_told_apart_by_its_owner_or_its_content(tmp_path: Path) -> None:
+def changed_copy(brought: Path, folder: Path, name: str, content: int) -> Path:
+    """The checkpoint in another folder, where what one of its files holds is said by a number."""
+    shutil.copytree(brought, folder)
+    file = folder / name
+    if name == "model.safetensors":
+        save_file({key: tensor + content for key, tensor in load_file(file).items()}, file)
+    elif name == "config.json":
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": content}))
+    else:
+        file.write_text(str(content))
+    return folder
+
+
+def test_an_external_checkpoint_is_told_apart_by_its_owner_or_its_content(tmp_path: Path, brought: Path) -> None:
     def model(place: Path | str) -> str:
         plan = planned(methods=("svd",), externals={"mine": str(place)})
         return plan.cells[-1].jobs["external"].id
 
-    def directory(parent: str, weights: bytes) -> Path:
-        folder = tmp_path / parent / "model"
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(weights)
-        return folder
+    def directory(parent: str, weights: int) -> Path:
+        return changed_copy(brought, tmp_path / parent / "model", "model.safetensors", weights)
 
     assert model("one/model") != model("another/model")
-    here = model(directory("here", b"1"))
-    assert here == model(directory("moved", b"1")) != model(directory("changed", b"2"))
+    here = model(directory("here", 1))
+    assert here == model(directory("moved", 1)) != model(directory("changed", 2))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.model", "merges.txt"])
-def test_a_local_model_is_told_apart_by_its_files(tmp_path: Path, name: str) -> None:
-    def dense(parent: str, content: bytes) -> Job:
-        folder = tmp_path / parent / "Llama-2-7b-hf"
-        folder.mkdir(parents=True)
-        for file in ("config.json", "model.safetensors", name):
-            (folder / file).write_bytes(b"{}")
-        (folder / name).write_bytes(content)
+def test_a_local_model_is_told_apart_by_its_files(tmp_path: Path, brought: Path, name: str) -> None:
+    def dense(parent: str, content: int) -> Job:
+        folder = changed_copy(brought, tmp_path / parent / "Llama-2-7b-hf", name, content)
         plan = plan_table(load_table("table6"), load_preset("paper"), Selection(model_dir=folder.parent))
         return next(job for job in plan.jobs if job.stage.name == "base")
 
-    one, same, other = dense("a", b"1"), dense("b", b"1"), dense("c", b"2")
+    one, same, other = dense("a", 1), dense("b", 1), dense("c", 2)
     assert one.id == same.id != other.id
 
 
