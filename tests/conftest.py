@@ -21,7 +21,23 @@ settings.load_profile("harness")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 VOCABULARY = 61
+NOT_ISOLATED = "not tested, as programs can't be isolated here"
 ARCHITECTURES = ("llama", "gqa", "qwen2")
+
+
+@pytest.fixture(scope="session")
+def not_isolated() -> str:
+    """What the reason of a skipped test begins with where programs can't be isolated."""
+    return NOT_ISOLATED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Says it in the last line, below pytest's own counts, if the tests of isolation were skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", ())] if reporter else []
+    if count := sum(NOT_ISOLATED in reason for reason in skipped):
+        reporter.write_line(f"{count} tests of isolation were skipped: programs can't be isolated here", red=True)
 
 
 @dataclass
