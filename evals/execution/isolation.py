@@ -12,6 +12,7 @@ import platform
 import shutil
 import stat
 from collections.abc import Sequence
+from compileall import compile_dir
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ INSIDE = Path(__file__).parent / "inside"
 _FIRST_SPARE_USER = 1_000_000
 _RUN = "import sys; sys.path.insert(0, {place!r}); from inside.main import main; main(*sys.argv[1:])"
 PLACE = "/harness"
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _JOIN_SESSION_KEYRING = 1
 
 
@@ -103,7 +105,8 @@ def _hidden_from_others() -> str:
         if _hidden(top):
             return top
         for folder, folders, names in os.walk(top):
-            folders[:] = [name for name in folders if os.path.join(folder, name) not in packages]
+            # what is compiled there would only have been faster
+            folders[:] = [f for f in folders if f != "__pycache__" and os.path.join(folder, f) not in packages]
             for name in (*folders, *names):
                 if _hidden(path := os.path.join(folder, name)):
                     return path
@@ -136,8 +139,9 @@ def _namespaces(root: bool) -> Sequence[str]:
 @cache
 def _files(disk_bytes: int) -> Sequence[str]:
     """Nothing but /tmp can be written to."""
+    compile_dir(INSIDE, quiet=2)  # once, where the folder can be written to, and not by every program
     shown = {path: path for path in needed_files()} | {str(INSIDE): f"{PLACE}/inside"}
-    folders = {str(folder) for place in shown.values() for folder in Path(place).parents[:-1]}
+    folders = {str(folder) for place in (*shown.values(), *_DEVICES) for folder in Path(place).parents[:-1]}
     arguments: list[str] = []
     for folder in sorted(folders):
         arguments += ["--perms", "0755", "--dir", folder]  # bubblewrap's own would be for one user only
@@ -148,5 +152,7 @@ def _files(disk_bytes: int) -> Sequence[str]:
         arguments += ["--ro-bind", source, place]
     for folder in installed_packages():
         arguments += ["--perms", "0555", "--tmpfs", folder, "--remount-ro", folder]
-    arguments += ["--dev", "/dev", "--perms", "1777", "--size", str(disk_bytes), "--tmpfs", "/tmp"]
-    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
+    for device in _DEVICES:
+        arguments += ["--dev-bind", device, device]
+    arguments += ["--perms", "1777", "--size", str(disk_bytes), "--tmpfs", "/tmp"]
+    return [*arguments, "--remount-ro", "/", "--chdir", "/tmp"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from queue import SimpleQueue
 from textwrap import shorten
 from typing import IO
@@ -18,7 +19,7 @@ from typing import IO
 from evals.execution.inside.plain_data import LENGTH_BYTES, decode, encode
 from evals.execution.isolation import IsolationError, Limits, bubblewraps, command, own_session_keyring
 from evals.execution.system_calls import call_filter
-from evals.execution.watch import INTERVAL_SECONDS, excess
+from evals.execution.watch import INTERVAL_SECONDS, Watch
 
 _LARGEST_VERDICT = 1 << 16
 _DESCRIPTORS = 12  # that a bench has open at most
@@ -117,7 +118,9 @@ def check_isolation() -> str:
     raise IsolationError(f"bubblewrap can't isolate programs on this machine: {wrong[0]}")
 
 
+@cache
 def _wrong_with(bubblewrap: str) -> str:
+    """Why it can't isolate programs, empty if it can."""
     checks = Checks("", "one", "assert one() == 1")
     bench = _Bench(0, Limits(files=100), bubblewrap)
     try:
@@ -163,7 +166,9 @@ class _Bench:
                 source = stack.enter_context(_memory_file(program.encode("utf-8", "surrogatepass")))
                 self._process(stack, "candidate", theirs.fileno(), given=source, information=information)
                 self._send(problem, ours)
-            verdict = self._receive(lambda: excess(information.fileno(), self._limits))
+            watch = Watch(information.fileno(), self._limits)
+            stack.callback(watch.close)
+            verdict = self._receive(watch)
         if isinstance(verdict, str):
             self.close()
             return Outcome(False, verdict)
@@ -222,7 +227,7 @@ class _Bench:
             socket.send_fds(self._control, [len(problem).to_bytes(LENGTH_BYTES, "big")], [candidate.fileno()])
             self._control.sendall(problem)
 
-    def _receive(self, exceeded: Callable[[], str]) -> bytes | str:
+    def _receive(self, watch: Watch) -> bytes | str:
         """The checker's verdict, or why there is none: it has died, what it judges took too much, or the time is up."""
         deadline = time.monotonic() + self._limits.wall_seconds
         data = b""
@@ -234,7 +239,7 @@ class _Bench:
             try:
                 piece = self._control.recv(1 << 16)
             except TimeoutError:
-                if found := exceeded():
+                if found := watch.excess():
                     return found
                 continue
             except OSError:

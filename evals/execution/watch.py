@@ -2,52 +2,66 @@
 
 import json
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from evals.execution.isolation import PLACE, Limits
 
 INTERVAL_SECONDS = 0.02
+_MEMORY = ("VmRSS:", "VmPTE:", "VmSwap:")
 
 
-def excess(information: int, limits: Limits) -> str:
-    """What the program has taken too much of, in words; empty while nothing is, before it starts and after it ends.
+class Watch:
+    """Looks at one program: the files that it made, and together its memory, the page tables that the kernel keeps for
+    that, and what its files hold.
 
-    `information` is the file that bubblewrap writes its --info-fd to. Counted are the files that it made, and together
-    its memory, the page tables that the kernel keeps for that, and its files' content.
+    `information` is the file that bubblewrap writes its --info-fd to.
     """
-    with suppress(OSError, ValueError, KeyError):
-        outer = json.loads(os.pread(information, 4096, 0))["child-pid"]
-        files, disk_bytes = _temporary_files(outer)
-        if files > limits.files:
-            return f"more than {limits.files} files"
-        if disk_bytes + _memory(outer) > limits.memory_bytes:
-            return "more memory than allowed"
-    return ""
 
+    def __init__(self, information: int, limits: Limits) -> None:
+        self._information, self._limits = information, limits
+        self._opened = ExitStack()
+        self._temporary: int | None = None
+        self._status: int | None = None
 
-def _temporary_files(outer: int) -> tuple[int, int]:
-    """Number and bytes in /tmp. Raises OSError before the root is the program's own."""
-    root = os.open(f"/proc/{outer}/root", os.O_PATH | os.O_DIRECTORY)
-    try:
-        os.stat(f".{PLACE}/inside/main.py", dir_fd=root)
-        folder = os.open("tmp", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
+    def excess(self) -> str:
+        """What there is too much of, in words; empty while that is nothing, before the start and after the end."""
+        with suppress(OSError, ValueError, KeyError):
+            if self._temporary is None:
+                self._temporary = self._kept(self._temporary_folder())
+            used = os.fstatvfs(self._temporary)
+            if used.f_files - used.f_ffree > self._limits.files:
+                return f"more than {self._limits.files} files"
+            if self._status is None:
+                self._status = self._kept(self._process_status())
+            memory = (used.f_blocks - used.f_bfree) * used.f_frsize
+            for line in os.pread(self._status, 4096, 0).decode().splitlines():
+                if line.startswith(_MEMORY):
+                    memory += int(line.split()[1]) << 10
+            if memory > self._limits.memory_bytes:
+                return "more memory than allowed"
+        return ""
+
+    def close(self) -> None:
+        """Lets go of the program's files."""
+        self._opened.close()
+
+    def _kept(self, descriptor: int) -> int:
+        self._opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _first_process(self) -> int:
+        return int(json.loads(os.pread(self._information, 4096, 0))["child-pid"])
+
+    def _temporary_folder(self) -> int:
+        root = os.open(f"/proc/{self._first_process()}/root", os.O_PATH | os.O_DIRECTORY)
         try:
-            found = os.fstatvfs(folder)
+            os.stat(f".{PLACE}/inside/main.py", dir_fd=root)  # or it is the machine's root still
+            return os.open("tmp", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
         finally:
-            os.close(folder)
-    finally:
-        os.close(root)
-    return found.f_files - found.f_ffree, (found.f_blocks - found.f_bfree) * found.f_frsize
+            os.close(root)
 
-
-def _memory(outer: int) -> int:
-    """Bytes of the process inside, the first one's only child."""
-    with open(f"/proc/{outer}/task/{outer}/children") as listed:
-        inner = listed.read().split()
-    total = 0
-    for process in inner:
-        with open(f"/proc/{process}/status") as status:
-            for line in status:
-                if line.startswith(("VmRSS:", "VmPTE:", "VmSwap:")):
-                    total += int(line.split()[1]) << 10
-    return total
+    def _process_status(self) -> int:
+        first = self._first_process()
+        with open(f"/proc/{first}/task/{first}/children") as children:
+            (program,) = children.read().split()
+        return os.open(f"/proc/{program}/status", os.O_RDONLY)

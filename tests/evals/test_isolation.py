@@ -143,8 +143,8 @@ def test_a_machines_lower_limits_stay(lower: str) -> None:
 @pytest.mark.usefixtures("isolation")
 def test_processor_time_is_limited_and_a_neighbour_costs_none() -> None:
     burns = "import time\ndef one():\n    while time.process_time() < {}: pass\n    return 1"
-    programs = [(burns.format(seconds), ONE) for seconds in (1.5, 1.5, 1.5, 1.5, 9)]
-    outcomes = run_programs(programs, cores=2, limits=Limits(cpu_seconds=3))
+    programs = [(burns.format(seconds), ONE) for seconds in (0.9, 0.9, 0.9, 0.9, 9)]
+    outcomes = run_programs(programs, cores=2, limits=Limits(cpu_seconds=2))
     assert [outcome.passed for outcome in outcomes] == [True, True, True, True, False]
 
 

@@ -49,9 +49,9 @@ class Candidate:
         raise CandidateError(str(content))
 
 
-def serve(control: int) -> None:
+def serve(descriptor: int) -> None:
     """Judges one problem after another: each comes with the socket of its candidate, and is answered with a verdict."""
-    with socket.socket(fileno=control) as supervisor:
+    with socket.socket(fileno=descriptor) as supervisor:
         while True:
             head, descriptors, _, _ = socket.recv_fds(supervisor, LENGTH_BYTES, 1)
             if not head:
