@@ -109,13 +109,13 @@ def check_isolation() -> str:
 
     Raises IsolationError unless a trivial program runs to its verdict, and one that makes too many files is ended.
     """
-    found = bubblewraps()
+    reasons: list[str] = []
     with _starters(1, isolated=True) as pool:
-        wrong = [pool.submit(_wrong_with, bubblewrap).result() for bubblewrap in found]
-    for bubblewrap, detail in zip(found, wrong, strict=True):
-        if not detail:
-            return bubblewrap
-    raise IsolationError(f"bubblewrap can't isolate programs on this machine: {wrong[0]}")
+        for bubblewrap in bubblewraps():
+            reasons.append(pool.submit(_wrong_with, bubblewrap).result())
+            if not reasons[-1]:
+                return bubblewrap
+    raise IsolationError(f"bubblewrap can't isolate programs on this machine: {reasons[0]}")
 
 
 @cache

@@ -53,20 +53,6 @@ def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-@pytest.fixture(scope="session")
-def isolation(not_isolated: str) -> None:
-    """Skips a test where programs can't be isolated; the run's last line says so. In CI that is an error."""
-    from evals.execution.isolation import IsolationError
-    from evals.execution.programs import check_isolation
-
-    try:
-        check_isolation()
-    except IsolationError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"{not_isolated}: {error}")
-
-
 SWAPS = {"+": "-", "-": "+", "*": "+", "<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "==", "//": "*"}
 SWAPS |= {"and": "or", "or": "and", "True": "False", "False": "True", "not": "", "min": "max", "max": "min", "%": "*"}
 

