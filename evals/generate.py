@@ -91,10 +91,10 @@ def generate_completions(
 ) -> int:
     """Greedy zero-shot completions for the first `limit` problems of a local benchmark file (None: all); their number.
 
-    They are kept in `out_file` (JSONL of evals.generations.Generation), written whole or not at all; nothing is
-    judged. Prompts are tokenised with the tokenizer's default special tokens, as in training. Decoding is greedy and
-    ends at the tokenizer's eos, whatever the model's own generation config says. Mode and generation config of the
-    model are as before after the call. Neither network nor datasets cache is used.
+    They are kept in `out_file` (JSONL of evals.generations.Generation), once all are there; nothing is judged.
+    Prompts are tokenised with the tokenizer's default special tokens, as in training. Decoding is greedy and ends at
+    the tokenizer's eos, whatever the model's own generation config says. Mode and generation config of the model are
+    as before after the call. Neither network nor datasets cache is used.
     Raises DataFileError for a bad data file, and ValueError if `max_gen_toks` leaves no room for a prompt or the style
     is "chat" and the tokenizer has no chat template.
     """

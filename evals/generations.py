@@ -17,5 +17,5 @@ class Generation:
 
 
 def write_generations(path: Path, generations: Sequence[Generation]) -> None:
-    """Write JSONL so that `path` is either complete or untouched. Its folder must exist."""
+    """One JSON line a generation, as `write_json_lines`."""
     write_json_lines(path, map(asdict, generations))

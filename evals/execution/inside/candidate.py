@@ -16,7 +16,9 @@ def serve(descriptor: int) -> None:
 
 def _serve(channel: Channel) -> None:
     source = sys.stdin.buffer.read()
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     module = type(sys)("program")
     sys.modules[module.__name__] = module  # dataclasses and enums look their module up
     try:

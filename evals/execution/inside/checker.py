@@ -23,24 +23,35 @@ class Candidate:
     def __init__(self, channel: Channel, name: str) -> None:
         self._channel, self._name = channel, name
         self.called, self.answers = False, 0
+        self.ended = ""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Raises a built-in exception of the name that the candidate raised, or CandidateError."""
+        """Raises a built-in exception of the name that the candidate raised, or CandidateError.
+
+        ClosedError once it has ended, which `ended` says too: tests may swallow whatever is raised.
+        """
         self.called = True
-        self._channel.send((self._name, arguments, named))
-        outcome, content = self._channel.receive()
+        try:
+            self._channel.send((self._name, arguments, named))
+            outcome, content = self._channel.receive()
+        except ClosedError as error:
+            self.ended = str(error)
+            raise
         self.answers += 1
         if outcome == "returned":
             return content
         kind = getattr(builtins, str(content), None)
         if isinstance(kind, type) and issubclass(kind, Exception):
             raise kind(_BY_THE_PROGRAM)
+        if isinstance(kind, type) and issubclass(kind, BaseException):
+            self.ended = f"the program ended by {content}"
+            raise ClosedError(self.ended)
         raise CandidateError(str(content))
 
 
-def serve(control: int) -> None:
+def serve(descriptor: int) -> None:
     """Judges one problem after another: each comes with the socket of its candidate, and is answered with a verdict."""
-    with socket.socket(fileno=control) as supervisor:
+    with socket.socket(fileno=descriptor) as supervisor:
         while True:
             head, descriptors, _, _ = socket.recv_fds(supervisor, LENGTH_BYTES, 1)
             if not head:
@@ -83,12 +94,14 @@ def check(channel: Channel, setup: str, entry_point: str, source: str) -> tuple[
     try:
         names |= {entry_point: candidate, "candidate": candidate}
         exec(tests, names)
-    except ClosedError as error:
-        return "failed", str(error)
     except BaseException as error:
+        if candidate.ended:
+            return "failed", candidate.ended
         if not candidate.called:
             return "bad tests", f"before they call the program, {type(error).__name__}: {error}"
         return "refuted", _detail(error)
+    if candidate.ended:
+        return "failed", candidate.ended
     if not candidate.answers:
         return "bad tests", "the tests never call the program"
     return "passed", ""

@@ -22,4 +22,7 @@ def confine(user: int, seconds: int, memory_bytes: int, file_bytes: int) -> None
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_NOFILE, 32),
     ):
+        _, highest = resource.getrlimit(limit)
+        if highest != resource.RLIM_INFINITY:  # one that the machine's owner has set may be the lower of the two
+            value = highest if value == resource.RLIM_INFINITY else min(value, highest)
         resource.setrlimit(limit, (value, value))
