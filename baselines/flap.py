@@ -12,9 +12,9 @@ from impact.factorisation import bias_of
 from impact.interface import Components, Kept, Method, Sensitivity, Statistics, Unit
 from impact.rank_rule import RankRule, RuleKind
 
-# The Linear that reads the parts first, then those that write them.
-_ATTENTION = ("o_proj", "q_proj", "k_proj", "v_proj")
-_MLP = ("down_proj", "gate_proj", "up_proj")
+# The Linear that reads the parts first, then those that write them: one each, or one for all of them (Phi-3).
+_ATTENTION = (("o_proj", "q_proj", "k_proj", "v_proj"), ("o_proj", "qkv_proj"))
+_MLP = (("down_proj", "gate_proj", "up_proj"), ("down_proj", "gate_up_proj"))
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,15 @@ class Flap(Method):
         for name, module in model.named_modules():
             block: Any = module
             children = {child for child, _ in module.named_children()}
-            if children.issuperset(_ATTENTION):
-                heads = block.k_proj.out_features // block.head_dim
-                units.append(Unit(tuple(f"{name}.{child}" for child in _ATTENTION), heads))
-            elif children.issuperset(_MLP):
-                units.append(Unit(tuple(f"{name}.{child}" for child in _MLP), block.down_proj.in_features))
+            for spanned in (*_ATTENTION, *_MLP):
+                if children.issuperset(spanned):
+                    parts = block.get_submodule(spanned[0]).in_features
+                    if spanned in _ATTENTION:
+                        parts //= block.head_dim * block.num_key_value_groups
+                    units.append(Unit(tuple(f"{name}.{child}" for child in spanned), parts))
         if not units:
-            raise ValueError(f"FLAP finds neither {', '.join(_ATTENTION)} nor {', '.join(_MLP)} in this model")
+            layers = " nor ".join(", ".join(spanned) for spanned in (*_ATTENTION, *_MLP))
+            raise ValueError(f"FLAP finds neither {layers} in this model")
         return units
 
     def prepare(
@@ -53,7 +55,8 @@ class Flap(Method):
         W = modules[0].weight.detach().double()
         mean, variance = (statistics[f"channel_{moment}"].double().to(W.device) for moment in ("mean", "variance"))
         fluctuation = variance * W.square().sum(dim=0)
-        if unit.name.endswith(_ATTENTION[0]):
+        attention = unit.name.endswith("o_proj")
+        if attention:
             fluctuation = fluctuation.square()  # as the published code does, for attention alone
         deviation = fluctuation.std()
         if not 0 < deviation < torch.inf:
@@ -61,7 +64,12 @@ class Flap(Method):
         importance = (fluctuation / deviation).view(unit.parts, -1).mean(dim=1)
         spectrum, order = importance.sort(descending=True, stable=True)
         weights = sum(module.weight.numel() for module in modules)
-        return Components(spectrum, {"order": order, "mean": mean}, (weights // unit.parts, unit.parts))
+        tensors = {"order": order, "mean": mean}
+        if len(modules) == 2:
+            # of one writer for all: how many of its rows are each's, q, k and v or gate and up
+            first, rest = W.shape[1], modules[1].out_features - W.shape[1]
+            tensors["rows"] = torch.tensor([first, rest // 2, rest // 2] if attention else [first, rest])
+        return Components(spectrum, tensors, (weights // unit.parts, unit.parts))
 
     def allocate(
         self, rule: RankRule, components: Mapping[str, Components], sensitivity: Sensitivity | None
@@ -87,7 +95,11 @@ class Flap(Method):
         bias = bias_of(reader) + W[:, removed].double() @ mean[removed]
         narrowed = [_linear(W[:, _channels(kept, reader.in_features // parts, W.device)], bias)]
         for writer in writers:
-            rows = _channels(kept, writer.out_features // parts, W.device)
+            matrices = (
+                components.tensors["rows"].long().tolist() if "rows" in components.tensors else writer.out_features
+            )
+            split = torch.arange(writer.out_features, device=W.device).split(matrices)
+            rows = torch.cat([matrix.view(parts, -1)[list(kept)].flatten() for matrix in split])
             narrowed.append(_linear(writer.weight.detach()[rows], None if writer.bias is None else writer.bias[rows]))
         return narrowed
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from impact.factorisation import FactorisedLinear
-from impact.modeling_impact import CheckpointError
+from impact.modeling_impact import CheckpointError, adopt_heads
 
 RANKS_FILE = "compression.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -65,6 +65,7 @@ def load_model(directory: Path, dtype: torch.dtype = torch.float32, attention: s
             )
         for name, widths in layers.get("pruned", {}).items():
             model.set_submodule(name, nn.Linear(**widths, device="meta"), strict=True)
+        adopt_heads(model)
         if config.tie_word_embeddings:
             state["lm_head.weight"] = state["model.embed_tokens.weight"]
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)

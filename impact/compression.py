@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from impact.calibration import Gathered
 from impact.interface import Components, Kept, Method, Statistics
+from impact.modeling_impact import adopt_heads
 from impact.rank_rule import RankRule
 
 
@@ -72,6 +73,7 @@ def compress(
         )
         for name, module in zip(unit.modules, replacements, strict=True):
             model.set_submodule(name, module)
+    adopt_heads(model)
     if model.get_output_embeddings() is not head:  # type: ignore[operator]
         model.config.tie_word_embeddings = False  # type: ignore[union-attr]  # no weight is left to tie
 

@@ -7,6 +7,7 @@ sees to the rest of a step.
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -14,20 +15,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.llama.modeling_llama import (
-    LlamaAttention,
-    LlamaMLP,
-    apply_rotary_pos_emb,
-    eager_attention_forward,
-)
-from transformers.models.mistral.modeling_mistral import MistralAttention, MistralMLP
-from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, Qwen2MLP
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
+from transformers.models.mistral.modeling_mistral import MistralAttention
+
+from impact.architectures import ARCHITECTURES
+
+_DECODED = [architecture for architecture in ARCHITECTURES.values() if architecture.decoded]
+*_FIRST, _LAST = [architecture.name for architecture in _DECODED]
+DECODED_NAMES = f"{', '.join(_FIRST)} and {_LAST}"
+"""Of the architectures that this file and impact.static_decoder know, for a message."""
+
+
+def known_forwards(part: str) -> frozenset[Callable[..., Any]]:
+    """The forward passes of a part of those architectures, one of Attention, MLP, DecoderLayer, Model, ForCausalLM."""
+    modules = [
+        import_module(f"transformers.models.{known.model_type}.modeling_{known.model_type}") for known in _DECODED
+    ]
+    return frozenset(
+        getattr(module, f"{known.name}{part}").forward for module, known in zip(modules, _DECODED, strict=True)
+    )
+
 
 # The forward passes that the fused modules below stand for: a module with another one is left alone, or refused.
-KNOWN_ATTENTIONS = frozenset({LlamaAttention.forward, MistralAttention.forward, Qwen2Attention.forward})
-_MLPS = frozenset({LlamaMLP.forward, MistralMLP.forward, Qwen2MLP.forward})
+KNOWN_ATTENTIONS = known_forwards("Attention")
+_MLPS = known_forwards("MLP")
 _QKV = ("q_proj", "k_proj", "v_proj")
 _GATE_UP = ("gate_proj", "up_proj")
+_HEAD_NORMS = ("q_norm", "k_norm")  # of each head of queries and keys, where an architecture has them
 
 
 class SharedInput(nn.Module):
@@ -85,12 +99,14 @@ class _Bias(nn.Module):
 
 
 class FusedAttention(nn.Module):
-    """Attention of Llama, Mistral or Qwen2 with one first product for q, k and v."""
+    """Attention of Llama and its like with one first product for q, k and v."""
 
     config: Any
     layer_idx: int
     head_dim: int
     scaling: float
+    q_norm: Any
+    k_norm: Any
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
@@ -103,6 +119,9 @@ class FusedAttention(nn.Module):
             self.sliding_window = getattr(attention, "sliding_window", None)
         self.qkv = SharedInput([getattr(attention, name) for name in _QKV])
         self.o_proj = attention.o_proj
+        for name in _HEAD_NORMS:
+            if hasattr(attention, name):
+                setattr(self, name, getattr(attention, name))
         self._original = (attention,)
 
     def forward(
@@ -114,7 +133,10 @@ class FusedAttention(nn.Module):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         shape = hidden_states.shape[:-1]
-        q, k, v = (part.view(*shape, -1, self.head_dim).transpose(1, 2) for part in self.qkv(hidden_states))
+        q, k, v = (part.view(*shape, -1, self.head_dim) for part in self.qkv(hidden_states))
+        if hasattr(self, "q_norm"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
         q, k = apply_rotary_pos_emb(q, k, *position_embeddings)
         if past_key_values is not None:
             k, v = past_key_values.update(k, v, self.layer_idx)
@@ -134,7 +156,7 @@ class FusedAttention(nn.Module):
 
 
 class FusedMLP(nn.Module):
-    """Gated MLP of Llama, Mistral or Qwen2 with one first product for gate and up."""
+    """Gated MLP of Llama and its like with one first product for gate and up."""
 
     def __init__(self, mlp: Any) -> None:
         super().__init__()
@@ -174,7 +196,8 @@ def fuse_for_decoding(model: nn.Module) -> int:
 
     Returns the number of modules replaced, 0 for a dense or an already fused model. No weight is stored twice; names in
     the state dict change, so save the model first, or undo it by `separate_after_decoding`.
-    Raises ValueError, and changes nothing, if such a module is not that of Llama, Mistral or Qwen2.
+    Raises ValueError, and changes nothing, if such a module is of no architecture that is known here. One Linear that
+    makes q, k and v (Phi-3) reads its input once already and is left as it is.
     """
     found: list[tuple[str, Callable[[nn.Module], nn.Module]]] = []
     for name, module in model.named_modules():
@@ -182,7 +205,7 @@ def fuse_for_decoding(model: nn.Module) -> int:
             if not any(is_factorised(getattr(module, child, None)) for child in children):
                 continue
             if type(module).forward not in forwards:
-                raise ValueError(f"{name} is a {type(module).__name__}: only Llama, Mistral and Qwen2 can be fused")
+                raise ValueError(f"{name} is a {type(module).__name__}: only {DECODED_NAMES} can be fused")
             for child in children:
                 _first_matrix(getattr(module, child))
             found.append((name, fused))

@@ -11,13 +11,12 @@ from uuid import uuid4
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from impact import modeling_impact
+from impact import architectures, modeling_impact
 from impact.checkpoint import check_finite, pruned_layers
 from impact.factorisation import FactorisedLinear
-from impact.modeling_impact import CLASSES, CheckpointError
+from impact.modeling_impact import PREFIX, CheckpointError, classes
 
-_CLASSES = {config.model_type.removeprefix("impact_"): (config, causal) for config, _, causal in CLASSES}
-ARCHITECTURES = tuple(_CLASSES)
+ARCHITECTURES = tuple(architectures.ARCHITECTURES)
 """Model types of dense models that have a compressed counterpart."""
 
 
@@ -73,10 +72,12 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
 
 def as_pretrained(model: PreTrainedModel) -> PreTrainedModel:
     """The model as its impact_* class, on the same tensors; for saving, since its buffers hold no values."""
-    architecture = model.config.model_type.removeprefix("impact_")
-    if architecture not in _CLASSES:
-        raise CheckpointError(f"no compressed form of model type '{architecture}': there are {', '.join(_CLASSES)}")
-    config_class, model_class = _CLASSES[architecture]
+    architecture = model.config.model_type.removeprefix(PREFIX)
+    if architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"no compressed form of model type '{architecture}': there are {', '.join(ARCHITECTURES)}"
+        )
+    config_class, _, model_class = classes(architecture)
     values = model.config.to_dict()
     # how the weights that it was read from were quantized (GGUF) is not how these are
     for name in ("model_type", "architectures", "auto_map", "quantization_config"):

@@ -1,4 +1,4 @@
-"""Compressed Llama, Mistral and Qwen2 models as transformers knows models.
+"""Compressed models as transformers knows models: of whatever architecture, its own classes with other layers.
 
 A Linear is replaced by `down` and `up`, y = up(down(x)), of the rank that config.impact_ranks gives its name, or by a
 Linear of the widths that config.impact_pruned gives it; layers without an entry are as the other settings make them.
@@ -15,19 +15,12 @@ from glob import escape, glob
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaModel,
-    MistralConfig,
-    MistralForCausalLM,
-    MistralModel,
-    PretrainedConfig,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen2Model,
-)
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PretrainedConfig
+
+PREFIX = "impact_"
+"""What the model type of a compressed model begins with; the dense one follows."""
 
 BASE = "model."
 """Prefix that a causal model's checkpoint gives the tensors of its base model."""
@@ -35,7 +28,7 @@ BASE = "model."
 _HEAD = [r"^lm_head\."]
 _PICKLED = ("pytorch_model*.bin", "model*.bin", "*.pth", "model*.pt", "*.pkl", "*.ckpt")
 # Linears that read the residual stream, and those that write to it: pruning narrows the other side of them.
-_READERS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj")
 _WRITERS = ("o_proj", "down_proj")
 
 
@@ -56,38 +49,6 @@ class FactorisedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.up(self.down(x))
-
-
-class ImpactLlamaConfig(LlamaConfig):
-    """impact_ranks: name of a Linear in the causal model -> its rank. impact_pruned: name of a pruned one -> its
-    in_features, out_features and bias. impact_recipe: how they came about.
-    """
-
-    model_type = "impact_llama"
-    base_model_tp_plan = None  # the dense plan would shard the wrong tensors
-    impact_ranks: dict | None = None
-    impact_pruned: dict | None = None
-    impact_recipe: dict | None = None
-
-
-class ImpactMistralConfig(MistralConfig):
-    """As ImpactLlamaConfig."""
-
-    model_type = "impact_mistral"
-    base_model_tp_plan = None
-    impact_ranks: dict | None = None
-    impact_pruned: dict | None = None
-    impact_recipe: dict | None = None
-
-
-class ImpactQwen2Config(Qwen2Config):
-    """As ImpactLlamaConfig."""
-
-    model_type = "impact_qwen2"
-    base_model_tp_plan = None
-    impact_ranks: dict | None = None
-    impact_pruned: dict | None = None
-    impact_recipe: dict | None = None
 
 
 class FactorisedModel:
@@ -177,49 +138,78 @@ class FactorisedModel:
             self.set_output_embeddings(head)  # type: ignore[attr-defined]
 
 
-class ImpactLlamaModel(FactorisedModel, LlamaModel):
-    config_class = ImpactLlamaConfig
-    is_base = True
-    _keys_to_ignore_on_load_unexpected = _HEAD
+class _OwnHeads:
+    """The config of a layer that has another number of heads of queries than the model's config says."""
+
+    def __init__(self, config: Any, num_attention_heads: int) -> None:
+        self._config, self.num_attention_heads = config, num_attention_heads
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_config":  # asked for while it is being copied, before it has one
+            raise AttributeError(name)
+        return getattr(self._config, name)
 
 
-class ImpactLlamaForCausalLM(FactorisedModel, LlamaForCausalLM):
-    config_class = ImpactLlamaConfig
+def adopt_heads(model: nn.Module) -> None:
+    """To be called after layers were pruned: one Linear for q, k and v is cut by numbers of heads that the attention
+    takes from the config and not from its width, so it gets its own."""
+    block: Any
+    for block in model.modules():
+        if {"qkv_proj", "o_proj"} <= {child for child, _ in block.named_children()}:
+            heads = _width(block.o_proj, "o_proj") // block.head_dim
+            if heads != block.config.num_attention_heads:
+                block.config = _OwnHeads(block.config, heads)
+                block.num_key_value_heads = heads // block.num_key_value_groups
 
 
-class ImpactMistralModel(FactorisedModel, MistralModel):
-    config_class = ImpactMistralConfig
-    is_base = True
-    _keys_to_ignore_on_load_unexpected = _HEAD
+@cache
+def classes(model_type: str) -> tuple[Any, Any, Any]:
+    """Config, base model and causal model of the compressed form of a dense model type, each on transformers' own.
+
+    The config's impact_ranks: name of a Linear in the causal model -> its rank. impact_pruned: name of a pruned one ->
+    its in_features, out_features and bias. impact_recipe: how they came about.
+    """
+    dense = CONFIG_MAPPING[model_type]
+    base, causal = MODEL_MAPPING[dense], MODEL_FOR_CAUSAL_LM_MAPPING[dense]
+    settings = dict.fromkeys(("impact_ranks", "impact_pruned", "impact_recipe"))
+    config = _derived(
+        (dense,),
+        model_type=f"{PREFIX}{model_type}",
+        base_model_tp_plan=None,  # the dense plan would shard the wrong tensors
+        __annotations__=dict.fromkeys(settings, dict | None),
+        **settings,
+    )
+    return (
+        config,
+        _derived((FactorisedModel, base), config_class=config, is_base=True, _keys_to_ignore_on_load_unexpected=_HEAD),
+        _derived((FactorisedModel, causal), config_class=config),
+    )
 
 
-class ImpactMistralForCausalLM(FactorisedModel, MistralForCausalLM):
-    config_class = ImpactMistralConfig
+def _derived(bases: tuple[type, ...], **attributes: Any) -> type:
+    return type(f"Impact{bases[-1].__name__}", bases, {"__module__": __name__, **attributes})
 
 
-class ImpactQwen2Model(FactorisedModel, Qwen2Model):
-    config_class = ImpactQwen2Config
-    is_base = True
-    _keys_to_ignore_on_load_unexpected = _HEAD
+def classes_of(config: Any) -> tuple[Any, Any, Any]:
+    """The classes that a compressed model's config, or its class, belongs to."""
+    return classes(config.model_type.removeprefix(PREFIX))
 
 
-class ImpactQwen2ForCausalLM(FactorisedModel, Qwen2ForCausalLM):
-    config_class = ImpactQwen2Config
-
-
-CLASSES: tuple[tuple[type[PretrainedConfig], type[nn.Module], type[nn.Module]], ...] = (
-    (ImpactLlamaConfig, ImpactLlamaModel, ImpactLlamaForCausalLM),
-    (ImpactMistralConfig, ImpactMistralModel, ImpactMistralForCausalLM),
-    (ImpactQwen2Config, ImpactQwen2Model, ImpactQwen2ForCausalLM),
-)
-"""Config, base model and causal model of each architecture."""
+def __getattr__(name: str) -> Any:
+    """ImpactLlamaForCausalLM and the like are made when somebody asks for one: this file has no list of them."""
+    dense: Any = getattr(transformers, name.removeprefix("Impact"), None) if name.startswith("Impact") else None
+    model_type = getattr(getattr(dense, "config_class", None) or dense, "model_type", None)
+    if model_type in CONFIG_MAPPING:
+        for found in classes(model_type):
+            if found.__name__ == name:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def auto_map(config_class: type[PretrainedConfig]) -> dict[str, str]:
     """What config.json tells the Auto classes: which class of this file each of them is to use."""
-    (classes,) = (row for row in CLASSES if issubclass(config_class, row[0]))
     names = ("AutoConfig", "AutoModel", "AutoModelForCausalLM")
-    return {auto: f"modeling_impact.{cls.__name__}" for auto, cls in zip(names, classes, strict=True)}
+    return {auto: f"modeling_impact.{cls.__name__}" for auto, cls in zip(names, classes_of(config_class), strict=True)}
 
 
 def _replace_layers(model: nn.Module, config: PretrainedConfig) -> None:
@@ -252,6 +242,7 @@ def _replace_layers(model: nn.Module, config: PretrainedConfig) -> None:
     if pruned:
         for name, module in model.named_modules():
             _check_widths(name, module)
+        adopt_heads(model)
 
 
 def _factors(name: str, rank: Any, dense: nn.Linear, factory: dict[str, Any]) -> nn.Module:
@@ -280,11 +271,15 @@ def _check_widths(name: str, block: Any) -> None:
     """Raises CheckpointError if this is an attention block or an MLP whose layers don't fit each other."""
     widths = {child: _width(layer, child) for child, layer in block.named_children() if child in _READERS + _WRITERS}
     if "down_proj" in widths:
-        fit, rule = len(set(widths.values())) == 1, "they must be equal"
+        n = widths["down_proj"]
+        fit = widths == dict.fromkeys(widths, n) | ({"gate_up_proj": 2 * n} if "gate_up_proj" in widths else {})
+        rule = "they must be equal" if "gate_up_proj" not in widths else "gate_up_proj must have two for each"
     elif "o_proj" in widths:
         # pruned heads of keys take all heads of queries along that they serve: num_key_value_groups stays
-        k, groups, head = widths["k_proj"], block.num_key_value_groups, block.head_dim
-        fit = k % head == 0 and widths == {"q_proj": k * groups, "k_proj": k, "v_proj": k, "o_proj": k * groups}
+        q, groups, head = widths["o_proj"], block.num_key_value_groups, block.head_dim
+        k = q // groups
+        whole = {"q_proj": q, "k_proj": k, "v_proj": k, "qkv_proj": q + 2 * k, "o_proj": q}
+        fit = q % (groups * head) == 0 and all(width == whole[child] for child, width in widths.items())
         rule = f"a head has {head}, and {groups} of q_proj and o_proj share one of k_proj and v_proj"
     else:
         return
@@ -295,7 +290,7 @@ def _check_widths(name: str, block: Any) -> None:
 
 def _width(layer: Any, child: str) -> int:
     """The number of channels on the side that is not the residual stream's."""
-    first, last = (layer.down, layer.up) if isinstance(layer, FactorisedLinear) else (layer, layer)
+    first, last = getattr(layer, "down", layer), getattr(layer, "up", layer)
     return int(last.out_features if child in _READERS else first.in_features)
 
 

@@ -11,7 +11,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-MODEL_TYPES = ("impact_llama", "impact_mistral", "impact_qwen2")
+from impact.architectures import ARCHITECTURES
+
+MODEL_TYPES = tuple(architecture.compressed_type for architecture in ARCHITECTURES.values())
 _AUTO = "transformers.models.auto.configuration_auto"
 
 
@@ -42,9 +44,9 @@ class _OnDemand(dict[str, Any]):
 def _register() -> None:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    from impact.modeling_impact import CLASSES
+    from impact.modeling_impact import classes
 
-    for config, base, causal in CLASSES:
+    for config, base, causal in map(classes, ARCHITECTURES):
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, base, exist_ok=True)
         AutoModelForCausalLM.register(config, causal, exist_ok=True)

@@ -14,24 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, StaticLayer
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
-from transformers.models.mistral.modeling_mistral import MistralDecoderLayer, MistralForCausalLM, MistralModel
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2ForCausalLM, Qwen2Model
 
-from impact.decoding import KNOWN_ATTENTIONS, FusedAttention
+from impact.decoding import DECODED_NAMES, KNOWN_ATTENTIONS, FusedAttention, known_forwards
 
 Replay = Literal["eager", "cuda_graph", "compile"]
 
 # The forward passes that a step below stands for.
-_MODELS = frozenset({LlamaForCausalLM.forward, MistralForCausalLM.forward, Qwen2ForCausalLM.forward})
-_BACKBONES = frozenset({LlamaModel.forward, MistralModel.forward, Qwen2Model.forward})
-_LAYERS = frozenset({LlamaDecoderLayer.forward, MistralDecoderLayer.forward, Qwen2DecoderLayer.forward})
+_MODELS = known_forwards("ForCausalLM")
+_BACKBONES = known_forwards("Model")
+_LAYERS = known_forwards("DecoderLayer")
 # Their rotary frequencies change with the length so far: no table holds them.
 _CHANGING_FREQUENCIES = frozenset({"dynamic", "longrope"})
 
 
 class StaticDecoder:
-    """Greedy decoding of a Llama, Mistral or Qwen2, dense, compressed or fused (impact.decoding).
+    """Greedy decoding of a Llama or its like, dense, compressed or fused (impact.decoding).
 
     replay: how a step runs: "eager"; as a recorded CUDA graph (GPU only); or through torch.compile, which on a GPU
     records graphs too. The first step of the latter two takes seconds to minutes. A weight that is replaced, as fusing
@@ -160,7 +157,12 @@ class StaticDecoder:
         else:
             q, k, v = attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)
         size = attention.head_dim
-        qk = torch.cat([q, k], dim=-1).view(self.batch_size, -1, 1, size)
+        if hasattr(attention, "q_norm"):
+            heads = (part.view(self.batch_size, -1, 1, size) for part in (q, k))
+            norms = (attention.q_norm, attention.k_norm)
+            qk = torch.cat([_normed(norm, part) for norm, part in zip(norms, heads, strict=True)], dim=1)
+        else:
+            qk = torch.cat([q, k], dim=-1).view(self.batch_size, -1, 1, size)
         qk = torch.addcmul(qk * cos, qk.roll(size // 2, -1), sin)
         kv_heads = k.shape[-1] // size
         cache.keys.index_copy_(2, self._slot, qk[:, -kv_heads:])
@@ -207,7 +209,7 @@ def _check(model: nn.Module) -> None:
     """Raises ValueError if a step can't be written out for this model."""
     backbone: Any = getattr(model, "model", None)
     if type(model).forward not in _MODELS or type(backbone).forward not in _BACKBONES:
-        raise ValueError(f"a {type(model).__name__} can't be decoded here: only Llama, Mistral and Qwen2 can")
+        raise ValueError(f"a {type(model).__name__} can't be decoded here: only {DECODED_NAMES} can")
     for i, layer in enumerate(backbone.layers):
         attention = layer.self_attn
         known = type(attention).forward in KNOWN_ATTENTIONS or isinstance(attention, FusedAttention)

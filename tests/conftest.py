@@ -22,7 +22,25 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 VOCABULARY = 61
 NOT_ISOLATED = "not tested, as programs can't be isolated here"
-ARCHITECTURES = ("llama", "gqa", "qwen2")
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {"num_key_value_heads": 4}),
+    "gqa": ("Llama", {"num_key_value_heads": 2}),
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2}),
+    # heads that together are wider than the hidden state
+    "qwen3": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 8}),
+    "gemma3": (
+        "Gemma3",
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 7,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
+    "phi3": ("Phi3", {"num_key_value_heads": 2}),
+}
+"""Name -> what transformers' classes are called, and what sets it apart from the others."""
 
 
 @pytest.fixture(scope="session")
@@ -63,35 +81,49 @@ class Raw:
 def build_model() -> Callable[..., Any]:
     """Name of an architecture -> a new model; the same weights each time."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    import transformers
 
     def build(architecture: str, tied: bool = False) -> Any:
-        qwen2 = architecture == "qwen2"
-        config, causal_lm = (Qwen2Config, Qwen2ForCausalLM) if qwen2 else (LlamaConfig, LlamaForCausalLM)
+        name, extra = ARCHITECTURES[architecture]
+        causal_lm = getattr(transformers, f"{name}ForCausalLM")
         torch.manual_seed(0)
         model = causal_lm(
-            config(
+            causal_lm.config_class(
                 vocab_size=VOCABULARY,
                 hidden_size=16,
                 intermediate_size=40,
                 num_hidden_layers=2,
                 num_attention_heads=4,
-                num_key_value_heads=4 if architecture == "llama" else 2,
                 max_position_embeddings=64,
                 tie_word_embeddings=tied,
+                bos_token_id=None,
+                eos_token_id=None,
+                pad_token_id=None,
+                **extra,
             )
         )
         # Larger than an initialisation, so that biases, norms and the softmax all matter; columns fade at a different
         # rate in each layer, so that ranks differ.
         for i, (name, parameter) in enumerate(model.named_parameters()):
             fade = torch.logspace(0, -(i % 3), parameter.shape[-1]) if parameter.dim() == 2 else 1.0
-            parameter.data = parameter.data.double().normal_(mean=1.0 if "norm" in name else 0.0, std=0.4) * fade
+            mean = (
+                float(parameter.data.mean()) if "norm" in name else 0.0
+            )  # as it is initialised, to 1 or (Gemma-3) to 0
+            parameter.data = parameter.data.double().normal_(mean=mean, std=0.4) * fade
         return model.double().eval()
 
     return build
 
 
-@pytest.fixture(scope="session", params=ARCHITECTURES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Three architectures for tests of what depends on none, those that the mark `architectures` names for others."""
+    if "tiny_model" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("architectures")
+        names = ("llama", "gqa", "qwen2") if mark is None else mark.args or tuple(ARCHITECTURES)
+        metafunc.parametrize("tiny_model", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def tiny_model(request: pytest.FixtureRequest, build_model: Callable[..., Any]) -> Any:
     """Each architecture in turn; a test that changes the model changes a copy."""
     return build_model(request.param)

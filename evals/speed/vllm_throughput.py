@@ -121,9 +121,11 @@ def stored_parameters(checkpoint: Path) -> int:
 def _cache_bytes(config: Any) -> int:
     """Keys and values of one token, in numbers."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    pruned, full = getattr(config, "impact_pruned", None) or {}, {"out_features": config.num_key_value_heads * head}
-    keys = [pruned.get(f"model.layers.{i}.self_attn.k_proj", full) for i in range(config.num_hidden_layers)]
-    return 2 * sum(key["out_features"] for key in keys)
+    pruned, full = getattr(config, "impact_pruned", None) or {}, {"in_features": config.num_attention_heads * head}
+    readers = [pruned.get(f"model.layers.{i}.self_attn.o_proj", full) for i in range(config.num_hidden_layers)]
+    # each head of keys serves as many of queries, pruned or not
+    queries = sum(reader["in_features"] for reader in readers)
+    return 2 * queries * config.num_key_value_heads // config.num_attention_heads
 
 
 def main() -> None:

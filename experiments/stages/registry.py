@@ -23,7 +23,7 @@ from experiments.stages.configs import (
     TrainConfig,
 )
 
-_MODEL_FILES = ("experiments/stages/models.py", "impact/checkpoint.py")
+_MODEL_FILES = ("experiments/stages/models.py", "impact/checkpoint.py", "impact/modeling_impact.py")
 _MINIATURE = (
     "experiments/miniature/splits.py",
     "experiments/miniature/problems.py",
@@ -135,7 +135,6 @@ _QUANTIZATION = (
     "experiments/stages/quantize.py",
     "baselines/quantization.py",
     "impact/export.py",
-    "impact/modeling_impact.py",
     *_MODEL_FILES,
 )
 QUANTIZE = Stage(

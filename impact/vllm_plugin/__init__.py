@@ -1,6 +1,8 @@
 """The entry point of the group `vllm.general_plugins`: makes compressed checkpoints known to vLLM, in every process."""
 
-ARCHITECTURES = ("ImpactLlamaForCausalLM", "ImpactMistralForCausalLM", "ImpactQwen2ForCausalLM")
+from impact import architectures
+
+ARCHITECTURES = tuple(architecture.compressed_class for architecture in architectures.ARCHITECTURES.values())
 
 
 def register() -> None:

@@ -1,13 +1,15 @@
-"""The native vLLM model of compressed Llama, Mistral and Qwen2 checkpoints; vLLM alone imports this file.
+"""The native vLLM model of compressed checkpoints of every architecture; vLLM alone imports this file.
 
 Layers that read one input (q/k/v, gate/up) are read by one product, whether they are dense or factorised: the rows of
 its matrix are the `down` factors of the factorised ones and the whole weights of the dense ones. A factorised layer
 then applies its `up` to its slice. lm_head's `down` belongs to compute_logits, its `up` is the parallel LM head.
-Everything is on one device; docs/serving.md has the plan for several.
+What sets the architectures apart (one Linear for q, k and v, norms of heads, norms behind the blocks) is read off
+transformers' own modules, built without memory. Everything is on one device; docs/serving.md has the plan for several.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +18,13 @@ from torch import Tensor, nn
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.attention import Attention
-from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.model_executor.layers.layernorm import GemmaRMSNorm, RMSNorm
 from vllm.model_executor.layers.linear import ReplicatedLinear
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.rotary_embedding import get_rope
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
-from impact.modeling_impact import CLASSES, CheckpointError, FactorisedLinear, check_directory
+from impact.modeling_impact import CheckpointError, FactorisedLinear, check_directory, classes_of
 
 
 class SharedRead(nn.Module):
@@ -81,71 +83,102 @@ class SharedRead(nn.Module):
 
 
 class ImpactAttention(nn.Module):
-    """Attention of any of the three architectures, with the heads that its layer has been left with.
+    """Attention of any architecture, with the heads that its layer has been left with.
 
-    attention: that of transformers, for its shapes. window: the tokens that it sees at most, None for all.
+    attention: that of transformers, for its shapes. kind: of the layer, as the config has it. window: the tokens that
+    it sees at most, None for all.
     """
 
-    def __init__(self, config: Any, vllm_config: VllmConfig, attention: Any, prefix: str, window: int | None) -> None:
+    def __init__(
+        self, config: Any, vllm_config: VllmConfig, attention: Any, prefix: str, kind: str, window: int | None
+    ) -> None:
         super().__init__()
-        self.qkv = SharedRead({name: getattr(attention, name) for name in ("q_proj", "k_proj", "v_proj")}, prefix)
+        self.qkv = SharedRead(_present(attention, "q_proj", "k_proj", "v_proj", "qkv_proj"), prefix)
         self.o = SharedRead({"o_proj": attention.o_proj}, prefix)
-        head = attention.head_dim
-        heads, kv_heads, _ = (channels // head for channels in self.qkv.outputs)
+        self.norms = nn.ModuleDict(
+            {name: _norm(norm) for name, norm in _present(attention, "q_norm", "k_norm").items()}
+        )
+        self.head = attention.head_dim
+        # of what o_proj reads; one Linear for all three has no widths of theirs
+        o: Any = attention.o_proj
+        q = (o.down if isinstance(o, FactorisedLinear) else o).in_features
+        k = q // attention.num_key_value_groups
+        self.channels = [q, k, k]
+        rope = config.rope_parameters
         self.rotary_emb = get_rope(
-            head, max_position=config.max_position_embeddings, rope_parameters=config.rope_parameters
+            self.head, max_position=config.max_position_embeddings, rope_parameters=rope.get(kind, rope)
         )
         self.attn = Attention(
-            heads,
-            head,
+            q // self.head,
+            self.head,
             attention.scaling,
-            num_kv_heads=kv_heads,
+            num_kv_heads=k // self.head,
             cache_config=vllm_config.cache_config,
             per_layer_sliding_window=window,
             prefix=f"{prefix}.attn",
         )
 
     def forward(self, positions: Tensor, hidden_states: Tensor) -> Tensor:
-        q, k, v = self.qkv(hidden_states)
+        read = self.qkv(hidden_states)
+        if len(read) == 1:  # a Linear for all three; copies, as in SharedRead
+            read = [part.clone() for part in read[0].split(self.channels, dim=-1)]
+        q, k, v = read
+        if self.norms:
+            q, k = (
+                norm(x.unflatten(-1, (-1, self.head))).flatten(-2)
+                for norm, x in ((self.norms["q_norm"], q), (self.norms["k_norm"], k))
+            )
         q, k = self.rotary_emb(positions, q, k)
         (y,) = self.o(self.attn(q, k, v))
         return y
 
 
 class ImpactMLP(nn.Module):
-    """The gated MLP of all three architectures. mlp: that of transformers, for its shapes."""
+    """The gated MLP of any architecture. mlp: that of transformers, for its shapes."""
 
-    def __init__(self, mlp: Any, prefix: str) -> None:
+    def __init__(self, config: Any, mlp: Any, prefix: str) -> None:
         super().__init__()
-        self.gate_up = SharedRead({"gate_proj": mlp.gate_proj, "up_proj": mlp.up_proj}, prefix)
+        self.gate_up = SharedRead(_present(mlp, "gate_proj", "up_proj", "gate_up_proj"), prefix)
         self.down = SharedRead({"down_proj": mlp.down_proj}, prefix)
+        self.activation = _ACTIVATIONS[_activation(config)]
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x)
+        read = self.gate_up(x)
+        gate, up = read if len(read) == 2 else read[0].chunk(2, dim=-1)
         # vLLM's own operation wants both side by side, which would cost a copy where they are factorised
-        (y,) = self.down(F.silu(gate) * up)
+        (y,) = self.down(self.activation(gate) * up)
         return y
 
 
 class ImpactDecoderLayer(nn.Module):
-    """Attention and MLP; residuals travel beside the hidden states, as vLLM's norm adds them."""
+    """Attention and MLP; residuals travel beside the hidden states, as vLLM's norm adds them.
 
-    def __init__(self, config: Any, vllm_config: VllmConfig, layer: Any, prefix: str, window: int | None) -> None:
+    norms: those of transformers' layer by their names. Two of them come before the blocks; where there are four
+    (Gemma-3), the second and the last come behind them.
+    """
+
+    def __init__(
+        self, config: Any, vllm_config: VllmConfig, layer: Any, prefix: str, kind: str, window: int | None
+    ) -> None:
         super().__init__()
-        self.self_attn = ImpactAttention(config, vllm_config, layer.self_attn, f"{prefix}.self_attn", window)
-        self.mlp = ImpactMLP(layer.mlp, f"{prefix}.mlp")
-        self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.self_attn = ImpactAttention(config, vllm_config, layer.self_attn, f"{prefix}.self_attn", kind, window)
+        self.mlp = ImpactMLP(config, layer.mlp, f"{prefix}.mlp")
+        self.norms = nn.ModuleDict({name: _norm(norm) for name, norm in _present(layer, *_NORMS).items()})
+        self.behind = "pre_feedforward_layernorm" in self.norms
 
     def forward(self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         if residual is None:
             residual = hidden_states
-            hidden_states = self.input_layernorm(hidden_states)
+            hidden_states = self.norms["input_layernorm"](hidden_states)
         else:
-            hidden_states, residual = self.input_layernorm(hidden_states, residual)
+            hidden_states, residual = self.norms["input_layernorm"](hidden_states, residual)
         hidden_states = self.self_attn(positions, hidden_states)
-        hidden_states, residual = self.post_attention_layernorm(hidden_states, residual)
-        return self.mlp(hidden_states), residual
+        if not self.behind:
+            hidden_states, residual = self.norms["post_attention_layernorm"](hidden_states, residual)
+            return self.mlp(hidden_states), residual
+        hidden_states = self.norms["post_attention_layernorm"](hidden_states)
+        hidden_states, residual = self.norms["pre_feedforward_layernorm"](hidden_states, residual)
+        return self.norms["post_feedforward_layernorm"](self.mlp(hidden_states)), residual
 
 
 @support_torch_compile
@@ -155,23 +188,31 @@ class ImpactModel(nn.Module):
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         config = vllm_config.model_config.hf_config
-        (base,) = (base for config_class, base, _ in CLASSES if isinstance(config, config_class))
         with torch.device("meta"):
-            layers: Any = base(config).layers
+            outline: Any = classes_of(config)[1](config)
+        # Gemma-3 scales what it embeds, by a number in the precision of its weights
+        scale = getattr(outline.embed_tokens, "scalar_embed_scale", 1.0)
+        self.scale = None if scale == 1.0 else torch.tensor(scale, dtype=torch.get_default_dtype()).item()
         window = getattr(config, "sliding_window", None)
         # without a list of them, all layers are alike
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             ImpactDecoderLayer(
-                config, vllm_config, layer, f"{prefix}.layers.{i}", window if kind == "sliding_attention" else None
+                config,
+                vllm_config,
+                layer,
+                f"{prefix}.layers.{i}",
+                kind,
+                window if kind == "sliding_attention" else None,
             )
-            for i, (layer, kind) in enumerate(zip(layers, kinds, strict=True))
+            for i, (layer, kind) in enumerate(zip(outline.layers, kinds, strict=True))
         )
-        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = _norm(outline.norm)
 
-    def embed_input_ids(self, input_ids: Tensor) -> Tensor:
-        return self.embed_tokens(input_ids)
+    def embed_input_ids(self, input_ids: Tensor | None) -> Tensor:
+        embedded = self.embed_tokens(input_ids)
+        return embedded if self.scale is None else embedded * self.scale
 
     def forward(
         self,
@@ -180,7 +221,7 @@ class ImpactModel(nn.Module):
         intermediate_tensors: Any = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        hidden_states = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden_states = self.embed_input_ids(input_ids) if inputs_embeds is None else inputs_embeds
         residual = None
         for layer in self.layers:
             hidden_states, residual = layer(positions, hidden_states, residual)
@@ -189,7 +230,7 @@ class ImpactModel(nn.Module):
 
 
 class ImpactForCausalLM(nn.Module):
-    """Any of the three architectures: they differ in biases and attention windows, which the config says.
+    """Any architecture of impact.architectures.
 
     Raises CheckpointError for what it can't serve, and for weights that don't fit the config.
     """
@@ -208,7 +249,8 @@ class ImpactForCausalLM(nn.Module):
         )
         if config.tie_word_embeddings:
             self.lm_head = self.lm_head.tie_weights(self.model.embed_tokens)
-        self.logits_processor = LogitsProcessor(config.vocab_size)
+        soft_cap = getattr(config, "final_logit_softcapping", None)
+        self.logits_processor = LogitsProcessor(config.vocab_size, soft_cap=soft_cap)
 
     def embed_input_ids(self, input_ids: Tensor) -> Tensor:
         return self.model.embed_input_ids(input_ids)
@@ -248,7 +290,7 @@ class ImpactForCausalLM(nn.Module):
 
     def _places(self) -> dict[str, Tensor]:
         """Name in the checkpoint -> the memory that it belongs in."""
-        places = {
+        places: dict[str, Tensor] = {
             "model.embed_tokens.weight": self._unpadded(self.model.embed_tokens.weight),
             "model.norm.weight": self.model.norm.weight.data,
         }
@@ -261,8 +303,8 @@ class ImpactForCausalLM(nn.Module):
         layer: Any
         for i, layer in enumerate(self.model.layers):
             prefix = f"model.layers.{i}"
-            for norm in ("input_layernorm", "post_attention_layernorm"):
-                places[f"{prefix}.{norm}.weight"] = getattr(layer, norm).weight.data
+            for place, norms in ((prefix, layer.norms), (f"{prefix}.self_attn", layer.self_attn.norms)):
+                places |= {f"{place}.{name}.weight": norm.weight.data for name, norm in norms.items()}
             for read in (layer.self_attn.qkv, layer.self_attn.o):
                 places |= read.places(f"{prefix}.self_attn")
             for read in (layer.mlp.gate_up, layer.mlp.down):
@@ -273,6 +315,29 @@ class ImpactForCausalLM(nn.Module):
         """The rows of a parameter that stand for tokens; those that vLLM pads the vocabulary by become zero."""
         parameter.data[self.config.vocab_size :].zero_()
         return parameter.data[: self.config.vocab_size]
+
+
+_NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
+
+
+def _activation(config: Any) -> str:
+    return str(getattr(config, "hidden_activation", None) or config.hidden_act)
+
+
+def _present(module: nn.Module, *names: str) -> dict[str, Any]:
+    """Those children that a module has, by name."""
+    return {name: getattr(module, name) for name in names if hasattr(module, name)}
+
+
+def _norm(norm: Any) -> Any:
+    """vLLM's norm for one of transformers'; Gemma's adds 1 to its weights."""
+    (size,) = norm.weight.shape
+    gemma = type(norm).__name__.startswith("Gemma")
+    return GemmaRMSNorm(size, eps=norm.eps) if gemma else RMSNorm(size, eps=norm.variance_epsilon)
 
 
 def _linear(n: int, m: int, bias: bool, prefix: str) -> ReplicatedLinear:
@@ -287,11 +352,12 @@ def _check_servable(config: Any, vllm_config: VllmConfig) -> None:
         "pipeline parallelism: serve it on one device": parallel.pipeline_parallel_size > 1,
         "vLLM's quantization": vllm_config.quant_config is not None,
         "LoRA adapters: merge them into the checkpoint first": vllm_config.lora_config is not None,
-        f"the activation {config.hidden_act}": config.hidden_act != "silu",
+        f"the activation {_activation(config)}": _activation(config) not in _ACTIVATIONS,
+        "capped attention scores": getattr(config, "attn_logit_softcapping", None) is not None,
+        "attention to both sides": bool(getattr(config, "use_bidirectional_attention", False)),
     }
     for what, asked in refused.items():
         if asked:
             raise CheckpointError(f"the native vLLM model of compressed checkpoints doesn't serve {what}")
     if os.path.isdir(where) and vllm_config.load_config.load_format != "dummy":
-        (causal,) = (causal for config_class, _, causal in CLASSES if isinstance(config, config_class))
-        check_directory(causal, config, where)
+        check_directory(classes_of(config)[2], config, where)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from impact.export import export_model
 from impact.factorisation import FactorisedLinear
 from impact.interface import RankRule
 
+pytestmark = pytest.mark.architectures
 MIDDLE = RankRule("parameter_ratio", 0.5)
 
 
@@ -134,14 +136,15 @@ def test_two_runs_agree(case: Case, batch: Any, full_rank: Any) -> None:
 
 
 def test_ranks_are_nested(case: Case) -> None:
-    small, large = (factorised(case.compressed(RankRule("parameter_ratio", ratio))) for ratio in (0.4, 0.7))
+    models = [factorised(case.compressed(RankRule("parameter_ratio", ratio))) for ratio in (0.3, 0.4, 0.5, 0.7, 0.9)]
     grew = 0
-    for name in small.keys() & large.keys():
-        r = small[name].down.out_features
-        assert torch.equal(small[name].down.weight, large[name].down.weight[:r])
-        assert torch.equal(small[name].up.weight, large[name].up.weight[:, :r])
-        grew += large[name].down.out_features > r
-    assert grew or not small
+    for small, large in pairwise(models):
+        for name in small.keys() & large.keys():
+            r = small[name].down.out_features
+            assert torch.equal(small[name].down.weight, large[name].down.weight[:r])
+            assert torch.equal(small[name].up.weight, large[name].up.weight[:, :r])
+            grew += large[name].down.out_features > r
+    assert grew or not any(models)
 
 
 def test_a_rank_beyond_what_was_prepared_is_refused(case: Case) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from baselines.flap import Flap, adaptive_search
+from impact.architectures import ARCHITECTURES
 from impact.checkpoint import RANKS_FILE, load_model, save_model
 from impact.compression import compress, prepare_units
 from impact.export import export_model
@@ -20,6 +21,7 @@ from impact.interface import RankRule
 from impact.modeling_impact import CheckpointError
 from impact.static_decoder import StaticDecoder
 
+pytestmark = pytest.mark.architectures
 WHOLE = "model.layers.1.self_attn.o_proj"
 
 
@@ -47,6 +49,17 @@ def channels(kept: tuple[int, ...], parts: int, width: int) -> list[bool]:
     return [channel * parts // width in kept for channel in range(width)]
 
 
+def removed_rows(model: Any, unit: Any, name: str, kept: tuple[int, ...]) -> torch.Tensor:
+    """Which rows of a layer that writes the parts go: of q, k and v, or of gate and up, each for itself."""
+    config, writer = model.config, model.get_submodule(name)
+    head = model.model.layers[0].self_attn.head_dim
+    q, k = (head * heads for heads in (config.num_attention_heads, config.num_key_value_heads))
+    fused = {"qkv_proj": (q, k, k), "gate_up_proj": 2 * (config.intermediate_size,)}
+    widths = fused.get(name.rpartition(".")[2], (writer.out_features,))
+    assert sum(widths) == writer.out_features
+    return ~torch.tensor([keep for width in widths for keep in channels(kept, unit.parts, width)])
+
+
 def zeroed(model: Any, components: Any, kept: Any, raw: Any) -> Any:
     """A model of the dense shape: weights of what is removed are zero, and a bias has its mean contribution."""
     model = copy.deepcopy(model)
@@ -58,8 +71,8 @@ def zeroed(model: Any, components: Any, kept: Any, raw: Any) -> Any:
         mean = raw[unit.name].x.mean(dim=0)
         reader.bias = nn.Parameter(sum(mean[c] * reader.weight.detach()[:, c] for c in gone.nonzero().flatten()))
         reader.weight.data[:, gone] = 0
-        for writer in writers:
-            gone = ~torch.tensor(channels(kept[unit.name], unit.parts, writer.out_features))
+        for writer, name in zip(writers, unit.modules[1:], strict=True):
+            gone = removed_rows(model, unit, name, kept[unit.name])
             writer.weight.data[gone] = 0
             if writer.bias is not None:
                 writer.bias.data[gone] = 0
@@ -145,7 +158,7 @@ def test_scores_are_the_published_ones(tiny_model: Any, components: Any, raw: An
 
 def test_a_part_weighs_what_its_removal_saves(tiny_model: Any, components: Any) -> None:
     config = tiny_model.config
-    h, d_head = config.hidden_size, config.hidden_size // config.num_attention_heads
+    h, d_head = config.hidden_size, tiny_model.model.layers[0].self_attn.head_dim
     sharing = config.num_attention_heads // config.num_key_value_heads
     for name, component in components.items():
         head = (2 * sharing * d_head + 2 * d_head) * h, config.num_key_value_heads
@@ -233,8 +246,8 @@ def test_widths_that_do_not_fit_are_refused(pruned: Any, tmp_path: Path, module:
 @pytest.mark.parametrize("attention", ("eager", "sdpa"))
 def test_a_pruned_model_decodes(pruned: Any, attention: str) -> None:
     """With the growing and with the static cache, as with none at all; every layer has its own number of heads."""
-    k, other = (pruned.model.layers[i].self_attn.k_proj.out_features for i in (0, 1))
-    assert k < other
+    heads, others = (pruned.model.layers[i].self_attn.o_proj.in_features for i in (0, 1))
+    assert heads < others
     model = pruned.float()
     model.set_attn_implementation(attention)
     model.generation_config.eos_token_id = None
@@ -249,7 +262,11 @@ def test_a_pruned_model_decodes(pruned: Any, attention: str) -> None:
     )
     logits = model(input_ids=cached.sequences, use_cache=False).logits[:, 6:-1]
     torch.testing.assert_close(torch.stack(cached.logits, dim=1), logits, rtol=1e-4, atol=1e-4)
-    assert torch.equal(StaticDecoder(model, 3, 15).generate(prompts, 8), cached.sequences[:, 7:])
+    if ARCHITECTURES[model.config.model_type].decoded:
+        assert torch.equal(StaticDecoder(model, 3, 15).generate(prompts, 8), cached.sequences[:, 7:])
+    else:
+        with pytest.raises(ValueError, match="can't be decoded here"):
+            StaticDecoder(model, 3, 15)
 
 
 def test_what_has_no_place_in_a_checkpoint_says_so(pruned: Any, tmp_path: Path) -> None:

@@ -36,6 +36,17 @@ def evaluation(batch: Any, use_cache: bool = False) -> Evaluate:
 def test_decisions_are_those_of_the_straightforward_search(
     tiny_model: Any, gathered: Any, batch: Any, full_rank: Any, attention: str, use_cache: bool
 ) -> None:
+    assert_the_same_decisions(tiny_model, gathered, batch, full_rank, attention, use_cache)
+
+
+@pytest.mark.architectures("qwen3", "gemma3", "phi3")
+def test_they_are_on_other_architectures_too(tiny_model: Any, gathered: Any, batch: Any, full_rank: Any) -> None:
+    assert_the_same_decisions(tiny_model, gathered, batch, full_rank, "sdpa", use_cache=True)
+
+
+def assert_the_same_decisions(
+    tiny_model: Any, gathered: Any, batch: Any, full_rank: Any, attention: str, use_cache: bool
+) -> None:
     method, before = Asvd(candidates=(0.15, 0.4, 0.6, 0.9)), tiny_model.config._attn_implementation
     components, evaluate = full_rank(method, tiny_model, gathered), evaluation(batch, use_cache)
     tiny_model.set_attn_implementation(attention)

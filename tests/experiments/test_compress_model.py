@@ -12,7 +12,15 @@ import torch
 from rich.console import Console
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3ForCausalLM,
+    Phi3ForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+)
 
 from evals.prompts import instruction_prompt, training_prompt
 from evals.training_rows import read_training_rows
@@ -32,7 +40,11 @@ ROWS = [{"query": f"{i} {i + 3} {2 * i}", "response": " ".join(str(i + j) for j 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tied Qwen2 with its tokenizer, in bfloat16."""
-    directory = tmp_path_factory.mktemp("dense") / "model"
+    return write_dense(tmp_path_factory.mktemp("dense") / "model", Qwen2ForCausalLM, tied=True)
+
+
+def write_dense(directory: Path, causal_lm: Any, tied: bool, **extra: Any) -> Path:
+    """A model of random weights with its tokenizer, in bfloat16."""
     vocabulary = {"[UNK]": 0} | {str(i): i for i in range(1, VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -40,15 +52,16 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="60", pad_token="59"
     ).save_pretrained(directory)
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
+    model = causal_lm(
+        causal_lm.config_class(
             vocab_size=VOCABULARY,
             hidden_size=16,
             intermediate_size=40,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            tie_word_embeddings=True,
+            tie_word_embeddings=tied,
+            **extra,
         )
     )
     for name, parameter in model.named_parameters():
@@ -165,6 +178,34 @@ def test_dense_layers_stay_where_factors_are_larger(run: Callable[..., Compresse
     for name, rank in mixed.kept.items():
         assert isinstance(loaded.get_submodule(name), FactorisedLinear) == (rank is not None)
         assert rank is None or rank == everywhere.kept[name]
+
+
+WINDOW = {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]}
+OTHERS: dict[str, tuple[Any, bool, dict[str, Any]]] = {
+    "qwen3": (Qwen3ForCausalLM, True, {"head_dim": 8}),
+    "gemma3_text": (Gemma3ForCausalLM, True, {"head_dim": 8, **WINDOW}),
+    "phi3": (Phi3ForCausalLM, False, {"pad_token_id": None}),
+}
+
+
+@pytest.mark.parametrize("method", ("impact", "flap"))
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_other_architectures(architecture: str, method: str, run: Callable[..., Compressed], tmp_path: Path) -> None:
+    """A checkpoint on the disk becomes another of the compressed type, of the size that it says."""
+    causal_lm, tied, extra = OTHERS[architecture]
+    done = run(model=str(write_dense(tmp_path / "dense", causal_lm, tied, **extra)), keep=50, method=method)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert loaded.config.model_type == f"impact_{architecture}"
+    assert (loaded.dtype, parameter_count(loaded)) == (torch.bfloat16, done.parameters)
+    assert done.parameters < done.dense_parameters
+    assert loaded.config.tie_word_embeddings == (tied and method == "flap")  # which leaves lm_head alone
+    # every Linear, one for q, k and v or for gate and up as one
+    dense = AutoModelForCausalLM.from_pretrained(tmp_path / "dense")
+    linears = {name for name, module in dense.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert method != "impact" or (loaded.config.impact_ranks == done.kept and done.kept.keys() == linears)
+    ids = torch.arange(1, 20).view(1, -1)
+    with torch.no_grad():
+        assert bool(loaded(ids).logits.isfinite().all())
 
 
 def test_it_shows_how_far_it_is(run: Callable[..., Compressed]) -> None:

@@ -58,6 +58,7 @@ def test_a_compressed_model_comes_back_bit_for_bit(
     assert not loaded.training
 
 
+@pytest.mark.architectures
 def test_a_dense_model_comes_back_bit_for_bit(tiny_model: Any, batch: Any, tmp_path: Path) -> None:
     save_model(tiny_model, tmp_path)
     assert torch.equal(logits(load_model(tmp_path, torch.float64), batch), logits(tiny_model, batch))

@@ -22,6 +22,7 @@ from impact.decoding import (
 from impact.factorisation import FactorisedLinear
 from impact.static_decoder import StaticDecoder
 
+pytestmark = pytest.mark.architectures("llama", "gqa", "qwen2", "qwen3")
 VOCABULARY = 61
 MIXED = ("q_proj", "v_proj", "up_proj", "o_proj", "lm_head")  # k, gate and down stay dense
 
@@ -45,7 +46,7 @@ def factorise(model: nn.Module, names: tuple[str, ...] | None = None) -> nn.Modu
 
 @pytest.fixture(params=[None, MIXED], ids=["all factorised", "mixed"])
 def compressed(request: pytest.FixtureRequest, tiny_model: Any) -> Any:
-    """Llama, GQA and Qwen2 in float64, with every layer factorised and with dense ones among them."""
+    """Llama, GQA, Qwen2 and Qwen3 in float64, with every layer factorised and with dense ones among them."""
     return factorise(deepcopy(tiny_model), request.param)
 
 
@@ -222,6 +223,22 @@ def test_a_decoder_refuses_what_does_not_fit() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="needs a model on a GPU"):
             StaticDecoder(decoder.model, 1, 9, "cuda_graph")
+
+
+@pytest.mark.parametrize(("architecture", "refused"), (("gemma3", r"a Gemma3\w+: only .* and Qwen3"), ("phi3", None)))
+def test_architectures_of_other_forward_passes_are_refused_and_left_alone(
+    architecture: str, refused: str | None, build_model: Callable[..., Any]
+) -> None:
+    model = factorise(build_model(architecture))
+    before = dict(model.named_modules())
+    if refused is None:  # one Linear makes q, k and v: it reads its input once already
+        assert fuse_for_decoding(model) == 0
+    else:
+        with pytest.raises(ValueError, match=refused):
+            fuse_for_decoding(model)
+    assert dict(model.named_modules()) == before
+    with pytest.raises(ValueError, match="can't be decoded here: only Llama, Mistral, Qwen2 and Qwen3 can"):
+        StaticDecoder(model, 1, 9)
 
 
 def test_other_models_are_refused() -> None:

@@ -18,13 +18,19 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from baselines.flap import Flap
@@ -41,6 +47,19 @@ ARCHITECTURES: dict[str, Any] = {
     "gqa": (LlamaConfig, LlamaForCausalLM, {"num_key_value_heads": 2}),
     "mistral": (MistralConfig, MistralForCausalLM, {"num_key_value_heads": 2, "sliding_window": 6}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"num_key_value_heads": 2}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"num_key_value_heads": 2, "head_dim": 8}),
+    "gemma3": (
+        Gemma3TextConfig,
+        Gemma3ForCausalLM,
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {"num_key_value_heads": 2, "sliding_window": 6}),
 }
 KINDS = ("factorised", "mixed", "pruned", "pruned and factorised")
 CACHES: dict[str, dict[str, Any]] = {
@@ -69,6 +88,7 @@ def dense(architecture: str, tied: bool = False, width: int = 16) -> Any:
             tie_word_embeddings=tied,
             bos_token_id=None,
             eos_token_id=None,
+            pad_token_id=None,
             **extra,
         )
     )
@@ -185,12 +205,15 @@ def test_the_base_model_loads_without_lm_head(architecture: str, kind: str, ids:
 def test_generation_with_the_cache_is_generation_without(
     architecture: str, kind: str, cache: str, ids: torch.Tensor, tmp_path: Path
 ) -> None:
-    export_model(compressed(architecture, kind), None, tmp_path / "model")
+    in_memory = compressed(architecture, kind)
+    export_model(in_memory, None, tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "do_sample": False}
     with_cache = model.generate(ids, use_cache=True, **settings, **CACHES[cache])
     assert torch.equal(with_cache, model.generate(ids, use_cache=False, **settings))
     assert with_cache.shape == (2, 23)
+    if cache == "growing":  # and what the model in memory says
+        assert torch.equal(with_cache, in_memory.generate(ids, **settings))
 
 
 STRANGER = """
@@ -235,7 +258,14 @@ def stranger(program: str, *arguments: str, folder: Path) -> subprocess.Complete
 
 
 @pytest.mark.parametrize(
-    ("architecture", "kind"), (("gqa", "pruned"), ("mistral", "mixed"), ("qwen2", "pruned and factorised"))
+    ("architecture", "kind"),
+    (
+        ("gqa", "pruned"),
+        ("mistral", "mixed"),
+        ("qwen2", "pruned and factorised"),
+        ("gemma3", "mixed"),
+        ("phi3", "pruned"),
+    ),
 )
 def test_a_process_that_never_heard_of_this_project_loads_it(
     architecture: str, kind: str, tokenizer: Any, tmp_path: Path
@@ -315,8 +345,9 @@ def test_it_exports_what_the_pipeline_stores(kind: str, tokenizer: Any, ids: tor
     assert AutoConfig.from_pretrained(tmp_path / "model").impact_recipe == {"method": "svd"}
 
 
-def test_a_dense_head_may_stay_tied(ids: torch.Tensor, tmp_path: Path) -> None:
-    model = dense("qwen2", tied=True)
+@pytest.mark.parametrize("architecture", ("qwen2", "qwen3", "gemma3"))
+def test_a_dense_head_may_stay_tied(architecture: str, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = dense(architecture, tied=True)
     components = dict(prepare_units(Svd(), model, {}))
     compress(model, Svd(), components, {name: None if name == "lm_head" else 4 for name in components}, {})
     export_model(model, None, tmp_path / "model")
@@ -325,8 +356,11 @@ def test_a_dense_head_may_stay_tied(ids: torch.Tensor, tmp_path: Path) -> None:
     assert torch.equal(logits(loaded, ids), logits(model, ids))
 
 
-def test_a_tied_model_is_untied_before_its_head_is_factorised(ids: torch.Tensor, tmp_path: Path) -> None:
-    model = compressed("qwen2", "factorised", tied=True)
+@pytest.mark.parametrize("architecture", ("qwen2", "qwen3", "gemma3"))
+def test_a_tied_model_is_untied_before_its_head_is_factorised(
+    architecture: str, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    model = compressed(architecture, "factorised", tied=True)
     export_model(model, None, tmp_path / "model")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert isinstance(loaded.lm_head, FactorisedLinear)
@@ -343,8 +377,9 @@ def test_it_can_be_stored_in_half_precision(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, rounded[name]) for name, tensor in loaded.state_dict().items())
 
 
-def test_it_can_be_sharded(ids: torch.Tensor, tmp_path: Path) -> None:
-    model = compressed("gqa")
+@pytest.mark.parametrize("architecture", ("gqa", "qwen3", "gemma3", "phi3"))
+def test_it_can_be_sharded(architecture: str, ids: torch.Tensor, tmp_path: Path) -> None:
+    model = compressed(architecture)
     export_model(model, None, tmp_path / "model", max_shard_size="4KB")
     shards = sorted((tmp_path / "model").glob("model-*.safetensors"))
     assert len(shards) > 1
@@ -530,6 +565,31 @@ def test_pruned_layers_that_do_not_fit_are_refused(wrong: str, tmp_path: Path) -
     assert str(directory) in message
 
 
+# By 4 heads of 4 channels, each two of which share one of 2 of keys and values, of which 1 is left; q, k and v in one.
+WRONG_FUSED_WIDTHS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "heads": (repruned(qkv_proj={"out_features": 12}), "qkv_proj 12; a head has 4"),
+    "read heads": (repruned(o_proj={"in_features": 12}), "o_proj 12"),
+    "neurons": (
+        repruned(gate_up_proj={"out_features": 20}),
+        "gate_up_proj 20, down_proj 20; gate_up_proj must have two",
+    ),
+    "a layer gone": (
+        lambda d: edited(d, lambda c: c["impact_pruned"].pop(BLOCK + "mlp.gate_up_proj")),
+        "gate_up_proj 80",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FUSED_WIDTHS)
+def test_pruned_layers_that_do_not_fit_a_fused_one_are_refused(wrong: str, tmp_path: Path) -> None:
+    do, expected = WRONG_FUSED_WIDTHS[wrong]
+    export_model(compressed("phi3", "pruned"), None, tmp_path / "model")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    do(tmp_path / "model")
+    message = refusal(lambda: AutoModelForCausalLM.from_pretrained(tmp_path / "model"))
+    assert expected in message
+
+
 def test_continuous_batching_of_a_pruned_model_is_refused(tmp_path: Path) -> None:
     export_model(compressed("gqa", "pruned"), None, tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -588,9 +648,11 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
 def test_the_model_types_are_known_in_whatever_order_modules_are_imported(first: str) -> None:
     script = (
         f"import impact\n{first}\nfrom transformers import AutoConfig, AutoModel\n"
-        "from impact.registration import MODEL_TYPES\nfrom impact.modeling_impact import CLASSES\n"
-        "assert MODEL_TYPES == tuple(config.model_type for config, _, _ in CLASSES)\n"
-        "small = dict(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)\n"
+        "from impact.registration import MODEL_TYPES\nfrom impact.modeling_impact import classes\n"
+        "from impact.architectures import ARCHITECTURES\n"
+        "assert MODEL_TYPES == tuple(classes(name)[0].model_type for name in ARCHITECTURES)\n"
+        "small = dict(pad_token_id=None)\n"
+        "small |= dict(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)\n"
         "for name in MODEL_TYPES:\n"
         "    model = AutoModel.from_config(AutoConfig.for_model(name, **small, num_key_value_heads=1))\n"
         "    assert type(model).__name__.startswith('Impact')\n"

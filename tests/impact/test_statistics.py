@@ -39,6 +39,7 @@ def reference(tiny_model: Any, batch: Any) -> Any:
     return calibrate(tiny_model, [batch], STATISTICS)
 
 
+@pytest.mark.architectures
 def test_activation_covariance(tiny_model: Any, reference: Any, raw: Any) -> None:
     sides = set()
     for name, tensors in reference["activation_covariance"].items():
@@ -51,17 +52,20 @@ def test_activation_covariance(tiny_model: Any, reference: Any, raw: Any) -> Non
     assert sides == {"input", "output"}
 
 
+@pytest.mark.architectures
 def test_squared_gradient(reference: Any, raw: Any) -> None:
     for name, tensors in reference["squared_gradient"].items():
         torch.testing.assert_close(tensors["squared_gradient"], raw[name].g.square().mean(dim=0), rtol=1e-10, atol=0)
 
 
+@pytest.mark.architectures
 def test_input_magnitude(reference: Any, raw: Any) -> None:
     for name, tensors in reference["input_magnitude"].items():
         per_sequence = [x.abs().mean(dim=0) for x in raw[name].x.split(raw[name].lengths)]
         torch.testing.assert_close(tensors["input_magnitude"], sum(per_sequence) / 8, rtol=1e-11, atol=0)
 
 
+@pytest.mark.architectures
 def test_input_variance(reference: Any, raw: Any) -> None:
     for name, tensors in reference["input_variance"].items():
         x = raw[name].x
@@ -69,6 +73,7 @@ def test_input_variance(reference: Any, raw: Any) -> None:
         torch.testing.assert_close(tensors["channel_variance"], x.var(dim=0, correction=0), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.architectures
 def test_weight_fisher_from_weight_gradients(reference: Any, raw: Any) -> None:
     for name, tensors in reference["weight_fisher"].items():
         fisher = sum(G.square().sum(dim=1) for G in raw[name].weight_gradients) / 8
@@ -101,6 +106,7 @@ def test_padding_changes_nothing(tiny_model: Any, batch: Any, reference: Any, ri
     assert_same(reference, calibrate(tiny_model, [padded(batch, 0, right)], STATISTICS))
 
 
+@pytest.mark.architectures
 def test_left_padding_changes_nothing(tiny_model: Any, batch: Any, reference: Any) -> None:
     """But for rotary angles, which transformers computes in float32 at the shifted positions."""
     assert_same(reference, calibrate(tiny_model, [padded(batch, 6, 2)], STATISTICS), rtol=1e-5)

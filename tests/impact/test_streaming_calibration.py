@@ -40,6 +40,7 @@ def assert_same(left: Any, right: Any) -> None:
                 )
 
 
+@pytest.mark.architectures
 @pytest.mark.parametrize("window", (None, 1, 2))
 def test_it_gathers_what_the_whole_pass_gathers(tiny_model: Any, batch: Batch, window: int | None) -> None:
     """Padded batches of different lengths, float64; with biases, grouped heads and shared inputs."""
