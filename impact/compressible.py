@@ -53,6 +53,8 @@ def check_described(directory: Path, compressible: bool) -> None:
         raise CheckpointError(f"an adapter lies beside its weights ({ADAPTER_FILE}): merge it into them, or remove it")
     if (how := config.get("quantization_config", config.get("compression_config"))) is not None:
         how = how.get("quant_method", "in a way of its own") if isinstance(how, dict) else how
+    # what was read from such a file and saved again holds full weights
+    if how not in (None, "gguf"):
         raise CheckpointError(f"its weights are quantized ({how}): take the model that was quantized")
     if kind not in CONFIG_MAPPING and "auto_map" in config:
         raise CheckpointError(f"it is a '{kind}', which takes code that the checkpoint brings: such code is never run")

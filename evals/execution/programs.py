@@ -99,7 +99,8 @@ def run_programs(
                 outcomes[index] = outcome
                 progress(done, len(programs))
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            benches.close()  # ends what runs, which would be waited for
             raise
     return [outcomes[index] for index in range(len(programs))]
 

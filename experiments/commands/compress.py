@@ -1,8 +1,6 @@
 """compress: any dense checkpoint to a compressed one, for users who want the model and not the paper's tables."""
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -19,6 +17,7 @@ from baselines.registry import METHODS, build_method
 from evals.json_lines import DataFileError, Row
 from evals.tokenisation import NothingFitsError, fitted, padded
 from evals.training_rows import read_training_rows, with_prompts
+from experiments.commands.scratch import scratch_beside
 from experiments.errors import UserError, no_space, refused
 from experiments.settings import choose
 from experiments.stages.components import load_components, save_components
@@ -96,44 +95,40 @@ def compress_model(
     target = None if target_size is None else _parameters(target_size)
     if target is not None and target >= tied_parameters:
         raise UserError(f"the model has {tied_parameters:,} parameters, no more than the target of {target:,}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        with _refusals(model, out), _progress(console) as advance:
-            if made:
-                check_activations(dense, made[0])
-            needed = chosen.statistics()
-            statistics = by_module(
-                calibrate(dense, advance("calibration", made, len(made)), needed).values() if needed else ()
-            )
-            rules = [] if keep is None else [_rule(chosen, keep)]
-            components: dict[str, Components] = {}
-            for unit in advance("layers", prepare_units(chosen, dense, statistics, rules), len(chosen.units(dense))):
-                # each in a file of its own: the full bases of a 7B model would take 41 GB of memory
-                (place := scratch / unit[0]).mkdir()
-                save_components([unit], place)
-                components |= load_components(place)
-            sensitivity = None
-            if chosen.searches:
-                expected = evaluations(chosen, components)
-                step = iter(advance("search", iter(int, 1), expected))
-                perplexity = SearchPerplexity(made, expected, lambda done, total: next(step))
-                sensitivity = chosen.score(dense, components, perplexity)
+    with scratch_beside(out) as scratch, _refusals(model, out), _progress(console) as advance:
+        if made:
+            check_activations(dense, made[0])
+        needed = chosen.statistics()
+        statistics = by_module(
+            calibrate(dense, advance("calibration", made, len(made)), needed).values() if needed else ()
+        )
+        rules = [] if keep is None else [_rule(chosen, keep)]
+        components: dict[str, Components] = {}
+        for unit in advance("layers", prepare_units(chosen, dense, statistics, rules), len(chosen.units(dense))):
+            # each in a file of its own: the full bases of a 7B model would take 41 GB of memory
+            (place := scratch / unit[0]).mkdir()
+            save_components([unit], place)
+            components |= load_components(place)
+        sensitivity = None
+        if chosen.searches:
+            expected = evaluations(chosen, components)
+            step = iter(advance("search", iter(int, 1), expected))
+            perplexity = SearchPerplexity(made, expected, lambda done, total: next(step))
+            sensitivity = chosen.score(dense, components, perplexity)
 
-            def allocate(value: float) -> dict[str, Kept]:
-                kept = chosen.allocate(_rule(chosen, value), components, sensitivity)
-                return dense_where_larger(kept, dense, chosen) if dense_if_larger else kept
+        def allocate(value: float) -> dict[str, Kept]:
+            kept = chosen.allocate(_rule(chosen, value), components, sensitivity)
+            return dense_where_larger(kept, dense, chosen) if dense_if_larger else kept
 
-            value = keep if target is None else largest_value(allocate, dense, target, chosen)
-            assert value is not None
-            kept = allocate(value)
-            compress(dense, chosen, components, kept, statistics)
-            settings = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.init}  # type: ignore[arg-type]
-            used = sum(len(batch.labels) for batch in made)
-            recipe = {"method": method, "settings": settings, "keep": value, "rows": used}
-            export_model(dense, tokenizer, out, dtype=dtype, recipe=recipe)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        value = keep if target is None else largest_value(allocate, dense, target, chosen)
+        assert value is not None
+        kept = allocate(value)
+        compress(dense, chosen, components, kept, statistics)
+        settings = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.init}  # type: ignore[arg-type]
+        used = sum(len(batch.labels) for batch in made)
+        recipe = {"method": method, "settings": settings, "keep": value, "rows": used}
+        export_model(dense, tokenizer, scratch / "complete", dtype=dtype, recipe=recipe)
+        (scratch / "complete").rename(out)
     return Compressed(tied_parameters, dense_parameters, parameter_count(dense), value, kept)
 
 

@@ -30,7 +30,7 @@ def score(
     console: Console,
     leave_out_unusable: bool = False,
 ) -> None:
-    """Prints pass@1 with its interval, and then writes one verdict a line beside the generations.
+    """Writes one verdict a line beside the generations, and then prints pass@1 with its interval.
 
     leave_out_unusable: problems whose tests or gold answer can't be used don't count, and are named; without it one
     of them is refused. Raises UserError for an unknown benchmark, a bad line in either file, where programs can't be
@@ -52,6 +52,8 @@ def score(
     right, n = sum(counted), len(counted)
     if not n:
         raise UserError(f"{data}: not one of the {_named(left_out)} can be used: {left_out[0].verdict.detail}")
+    with written_whole(verdicts) as temporary:
+        write_verdicts(temporary, judged)
     interval = wilson_interval(right, n)
     console.print(
         f"{benchmark}: pass@1 {100 * right / n:.1f} % ({right} of {n}; 95 % Wilson interval "
@@ -65,8 +67,6 @@ def score(
         )
     if not isolated:
         console.print("programs ran without isolation: a hostile one could have forged its verdict")
-    with written_whole(verdicts) as temporary:
-        write_verdicts(temporary, judged)
     console.print(f"verdicts: {verdicts}", markup=False)
 
 

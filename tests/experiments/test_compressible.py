@@ -18,6 +18,7 @@ from experiments.commands.compress import compress_model
 from experiments.errors import UserError
 from experiments.jobs.external import checkpoint_hash
 from experiments.stages.models import load_checkpoint
+from impact.compressible import check_checkpoint
 from impact.export import ARCHITECTURES
 
 Change = Callable[[Path], object]
@@ -154,6 +155,11 @@ NOT_COMPRESSED = {
         "would not write its generation_config.json",
     ),
 }
+
+
+def test_what_was_read_from_a_gguf_file_is_compressible(changed: Callable[[Change], Path]) -> None:
+    model = changed(config(quantization_config={"quant_method": "gguf"}))
+    assert check_checkpoint(model, compressible=True).model_type == "llama"
 
 
 @pytest.mark.parametrize("name", REFUSED | NOT_COMPRESSED)
