@@ -271,8 +271,8 @@ class Preset(Settings):
     values: dict[str, dict[int, float]] = {}
     data: dict[Domain, Annotated[GeneratedData | PublishedData, Field(discriminator="source")]]
     models: dict[str, Annotated[InitialisedModel | WheelModel | HubModel, Field(discriminator="source")]]
-    finetune: dict[str, Training | None]
-    sft: dict[str, Training]
+    finetune: dict[str, Training]
+    sft: dict[str, Training] = {}
     calibration: Calibration
     evaluation: dict[str, Evaluation]
     perplexity: Perplexity
@@ -291,8 +291,9 @@ class Preset(Settings):
         return self.finetune.get(size) or self.finetune.get("default")
 
     def sft_of(self, size: str) -> Training:
-        """The second fine-tuning of a model of that size."""
-        return self.sft.get(size) or self.sft["default"]
+        """The second fine-tuning of a model of that size: the first one again where the preset has no other."""
+        trainings = self.sft or self.finetune
+        return trainings.get(size) or trainings["default"]
 
 
 def load_preset(name: str) -> Preset:
