@@ -14,16 +14,6 @@ PrintVerdict = Literal["follows", "does not follow", "cannot be derived"]
 Kind = Literal["claim", "finding"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sentence:
-    """A sentence of the paper; a finding is none, but a pattern of its numbers."""
-
-    id: str
-    sentence: str
-    section: str
-    kind: Kind = "claim"
-
-
 @dataclass(frozen=True)
 class Finding:
     """An outcome, the sentence that gives its figures, and these figures by name."""

@@ -1,6 +1,6 @@
 """What the printed tables show beyond what the text says of them, recomputed from their numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -30,47 +30,37 @@ from results.numbers.rounding import (
     reduction_pct,
 )
 from results.numbers.statistics import standard_error
-from results.statements.criteria import Kind, Recomputed, Sentence, follows
+from results.statements.criteria import Finding, Kind, Recomputed, follows
 from results.statements.quantized_evidence import FOUR_BIT, QuantizedEvidence, cited
 from results.statements.reductions import COUNTED, ROUNDED, ReductionTable, reductions_from_paper
+from results.statements.run import Run
+from results.statements.statement import Statement
 
-Recompute = Callable[[], Recomputed]
 _ACCURACIES = [f"{benchmark}_acc" for benchmark in BENCHMARKS]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrintedStatement(Sentence):
+class PrintedStatement(Statement):
     """A sentence that only printed numbers can speak to in this harness, and the function that recomputes it."""
 
-    recompute: Recompute
+    recompute: Callable[[], Recomputed]
+    kind: Kind = "finding"
     benchmark: str = ""
 
+    def benchmarks(self, measured: Sequence[str] | None = None) -> Sequence[str]:
+        return (self.benchmark,)
 
-PRINTED_STATEMENTS: list[PrintedStatement] = []
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        if self.kind == "finding":
+            return Finding("not measured", "About the printed numbers only.")
+        tables = sorted({number.table for number in self.on_print().rests_on})
+        where = " and ".join(f"Table {table}" for table in tables)
+        return Finding("not measured", f"What it rests on is not measured: {where}.")
 
-
-def _recomputes(
-    section: str, sentence: str, *, kind: Kind = "finding", name: str = ""
-) -> Callable[[Recompute], Recompute]:
-    """Adds the sentence to `PRINTED_STATEMENTS`, under the name of its function if it has no other."""
-
-    def add(recompute: Recompute) -> Recompute:
-        PRINTED_STATEMENTS.append(
-            PrintedStatement(
-                id=name or recompute.__name__, sentence=sentence, section=section, kind=kind, recompute=recompute
-            )
-        )
-        return recompute
-
-    return add
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        return self.recompute()
 
 
-@_recomputes(
-    "B.2",
-    "performance remains relatively stable across this range. In particular, moderate values of η generally achieve "
-    "strong results across both GSM8K and MATH.",
-    kind="claim",
-)
 def eta_is_stable() -> Recomputed:
     """Table 4: the spread over eta at each k, and which eta is best."""
     table = printed_table(4)
@@ -102,7 +92,6 @@ def eta_is_stable() -> Recomputed:
     )
 
 
-@_recomputes("Tables 4 and 6", "IMPACT's rows of Table 6 were made with different eta.")
 def eta_differs_by_row() -> Recomputed:
     """Which k and eta of Table 4 have both accuracies of an IMPACT row of Table 6."""
     ablation, main = printed_table(4), printed_table(6)
@@ -162,19 +151,6 @@ def problems_behind(benchmark: str, least: int = 100, most: int = 499) -> Recomp
     )
 
 
-PRINTED_STATEMENTS += [
-    PrintedStatement(
-        id="problems",
-        sentence=f"How many problems {benchmark} accuracies are counts of.",
-        section="Tables 8 and 9",
-        kind="finding",
-        recompute=partial(problems_behind, benchmark),
-        benchmark=benchmark,
-    )
-    for benchmark in ("humaneval", "mbpp")
-]
-
-
 @cache
 def _tables() -> tuple[ReductionTable, ...]:
     return tuple(reductions_from_paper(number) for number in DERIVED_TABLE.values())
@@ -198,7 +174,6 @@ def _entry_numbers(entries: list[tuple[int, pd.Series]]) -> tuple[PrintedNumber,
     )
 
 
-@_recomputes("Tables 10 to 13", "Printed size reductions that footnote 2 does not give.")
 def matches_not_by_footnote_2() -> Recomputed:
     """The entries of Tables 10-13 that footnote 2 does not give on the printed numbers."""
     odd = _entries("verdict", "discrepancy")
@@ -211,10 +186,6 @@ def matches_not_by_footnote_2() -> Recomputed:
     )
 
 
-@_recomputes(
-    "Tables 10 to 13",
-    "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
-)
 def matches_of_rounded_accuracies() -> Recomputed:
     """The entries of Tables 10-13 whose size follows from the rounded accuracies but not from counts of problems."""
     found, others = _entries("agrees_with", ROUNDED), _entries("agrees_with", COUNTED)
@@ -234,11 +205,6 @@ def matches_of_rounded_accuracies() -> Recomputed:
     )
 
 
-@_recomputes(
-    "Tables 6 and 10",
-    "The reductions are from the baseline's size at the same accuracy, not differences of reductions from the dense "
-    "model.",
-)
 def what_the_headline_counts() -> Recomputed:
     """The headline reduction beside what the two models save from the dense model, which its wording suggests."""
     entry = max(printed_reductions(6, "gsm8k", BASELINES), key=lambda e: e.reduction_pct)
@@ -257,7 +223,6 @@ def what_the_headline_counts() -> Recomputed:
     )
 
 
-@_recomputes("Table 6", "How far the largest reduction moves with the sampling of the problems.")
 def headline_sampling_error() -> Recomputed:
     """The headline reduction when IMPACT's accuracy moves by one standard error, all else as printed."""
     entry = max(printed_reductions(6, "gsm8k", BASELINES), key=lambda e: e.reduction_pct)
@@ -275,11 +240,6 @@ def headline_sampling_error() -> Recomputed:
     )
 
 
-@_recomputes(
-    "Tables 1, 2, 6 and 7",
-    "8 bits cost the low-rank models more accuracy than the dense ones.",
-    name="8_bit_costs_low_rank",
-)
 def eight_bits_cost_low_rank() -> Recomputed:
     """What 8 bits take from the low-rank models on GSM8K, model by model, and from the dense ones on any benchmark."""
     rests_on: list[PrintedNumber] = []
@@ -303,7 +263,6 @@ def eight_bits_cost_low_rank() -> Recomputed:
     )
 
 
-@_recomputes("Tables 1 to 3", "Sizes of quantized and pruned models are nominal.")
 def nominal_sizes() -> Recomputed:
     """Sizes in GB of Tables 1 to 3 against the numbers of parameters of Tables 6 and 7."""
     fit: list[bool] = []
@@ -331,7 +290,6 @@ def nominal_sizes() -> Recomputed:
     )
 
 
-@_recomputes("Table 14", "Figure 8 is said to show ASVD; the table of its exact values has none.")
 def asvd_not_in_table_14() -> Recomputed:
     """Which of the methods that Figure 8 is said to show have no rows in the table of its exact values."""
     shown = ("svd", "fwsvd", "afm", "asvd", METHOD)
@@ -344,3 +302,74 @@ def asvd_not_in_table_14() -> Recomputed:
         else "Table 14 has rows of every method.",
         printed_numbers(14, ["throughput_tok_s", "memory_gb"], method=DENSE),
     )
+
+
+FINDINGS: tuple[Statement, ...] = (
+    PrintedStatement(
+        "eta_is_stable",
+        "B.2",
+        "performance remains relatively stable across this range. In particular, moderate values of η generally "
+        "achieve strong results across both GSM8K and MATH.",
+        recompute=eta_is_stable,
+        kind="claim",
+    ),
+    PrintedStatement(
+        "eta_differs_by_row",
+        "Tables 4 and 6",
+        "IMPACT's rows of Table 6 were made with different eta.",
+        recompute=eta_differs_by_row,
+    ),
+    *(
+        PrintedStatement(
+            "problems",
+            "Tables 8 and 9",
+            f"How many problems {benchmark} accuracies are counts of.",
+            recompute=partial(problems_behind, benchmark),
+            benchmark=benchmark,
+        )
+        for benchmark in ("humaneval", "mbpp")
+    ),
+    PrintedStatement(
+        "matches_not_by_footnote_2",
+        "Tables 10 to 13",
+        "Printed size reductions that footnote 2 does not give.",
+        recompute=matches_not_by_footnote_2,
+    ),
+    PrintedStatement(
+        "matches_of_rounded_accuracies",
+        "Tables 10 to 13",
+        "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
+        recompute=matches_of_rounded_accuracies,
+    ),
+    PrintedStatement(
+        "what_the_headline_counts",
+        "Tables 6 and 10",
+        "The reductions are from the baseline's size at the same accuracy, not differences of reductions from the "
+        "dense model.",
+        recompute=what_the_headline_counts,
+    ),
+    PrintedStatement(
+        "headline_sampling_error",
+        "Table 6",
+        "How far the largest reduction moves with the sampling of the problems.",
+        recompute=headline_sampling_error,
+    ),
+    PrintedStatement(
+        "8_bit_costs_low_rank",
+        "Tables 1, 2, 6 and 7",
+        "8 bits cost the low-rank models more accuracy than the dense ones.",
+        recompute=eight_bits_cost_low_rank,
+    ),
+    PrintedStatement(
+        "nominal_sizes",
+        "Tables 1 to 3",
+        "Sizes of quantized and pruned models are nominal.",
+        recompute=nominal_sizes,
+    ),
+    PrintedStatement(
+        "asvd_not_in_table_14",
+        "Table 14",
+        "Figure 8 is said to show ASVD; the table of its exact values has none.",
+        recompute=asvd_not_in_table_14,
+    ),
+)

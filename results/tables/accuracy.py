@@ -11,7 +11,8 @@ from results.measured.cells import DENSE, DENSE_SFT, BenchmarkResult, Cell, grou
 from results.numbers.printed import PRINTED_MODEL, printed_benchmarks, printed_table
 from results.numbers.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 from results.statements.evidence import name_missing
-from results.statements.verdicts import judge
+from results.statements.run import Run
+from results.statements.verdicts import verdicts
 from results.tables.columns import Column, before_after, interval, number, size, word
 from results.tables.document import Document
 
@@ -73,7 +74,7 @@ def accuracy_document(
         printed_model=PRINTED_MODEL[table] if isinstance(table, int) else None,
         provenance=dict(provenance),
         rows=rows,
-        verdicts=judge(cells, table, known) if isinstance(table, int) else [],
+        verdicts=verdicts(table, Run({table: cells}), known) if isinstance(table, int) else [],
         notes=[*notes, *_notes(cells, table, benchmarks, known)],
         cells=list(cells),
         about=about,

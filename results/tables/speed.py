@@ -10,8 +10,8 @@ from results.measured.cells import DENSE, Cell
 from results.measured.conditions import check_comparable
 from results.measured.speed_points import SpeedPoint
 from results.numbers.printed import PRINTED_MODEL, printed_table
-from results.statements.cost_evidence import MeasuredCosts
-from results.statements.verdicts import judge_costs
+from results.statements.run import Run
+from results.statements.verdicts import verdicts
 from results.tables.columns import Column, interval, number, printed, word
 from results.tables.document import Document
 
@@ -75,7 +75,7 @@ def speed_document(
         printed_model=PRINTED_MODEL[6],  # that of Table 6, whose models Table 14 times
         provenance=dict(provenance),
         rows=rows,
-        verdicts=judge_costs(TABLE, MeasuredCosts(speed=points, cells=cells)),
+        verdicts=verdicts(TABLE, Run(speed=points, cells={6: cells})),
         notes=[*notes, *_notes(rows, points)],
         points=list(points),
     )
