@@ -36,6 +36,7 @@ from results.statements.reductions import COUNTED, ROUNDED, ReductionTable, redu
 from results.statements.run import Run
 from results.statements.statement import Statement
 
+Recompute = Callable[[], Recomputed]
 _ACCURACIES = [f"{benchmark}_acc" for benchmark in BENCHMARKS]
 
 
@@ -43,7 +44,7 @@ _ACCURACIES = [f"{benchmark}_acc" for benchmark in BENCHMARKS]
 class PrintedStatement(Statement):
     """A sentence that only printed numbers can speak to in this harness, and the function that recomputes it."""
 
-    recompute: Callable[[], Recomputed]
+    recompute: Recompute
     kind: Kind = "finding"
     benchmark: str = ""
 
@@ -61,65 +62,79 @@ class PrintedStatement(Statement):
         return self.recompute()
 
 
+FINDINGS: list[PrintedStatement] = []
+
+
+def _recomputes(
+    section: str, sentence: str, kind: Kind = "finding", name: str = ""
+) -> Callable[[Recompute], Recompute]:
+    """Adds the sentence to `FINDINGS`, under the name of the function that recomputes it if it has no other."""
+
+    def add(recompute: Recompute) -> Recompute:
+        said = PrintedStatement(name or recompute.__name__, section, sentence, kind=kind, recompute=recompute)
+        FINDINGS.append(said)
+        return recompute
+
+    return add
+
+
+@_recomputes(
+    "B.2",
+    "performance remains relatively stable across this range. In particular, moderate values of η generally achieve "
+    "strong results across both GSM8K and MATH.",
+    kind="claim",
+)
 def eta_is_stable() -> Recomputed:
     """Table 4: the spread over eta at each k, and which eta is best."""
     table = printed_table(4)
     spreads: dict[str, float] = {}
-    best_mean: dict[str, float] = {}
     best: list[float] = []
+    best_means: list[str] = []
     rests_on: list[PrintedNumber] = []
     for benchmark, column in zip(BENCHMARKS, _ACCURACIES, strict=True):
         by_k = table.pivot(index="keep_pct", columns="eta", values=column)
-        ks, etas = by_k.index.to_numpy(dtype=int), by_k.columns.to_numpy(dtype=float)
-        values = by_k.to_numpy(dtype=float)
-        spread = values.max(axis=1) - values.min(axis=1)
-        widest = int(spread.argmax())
-        spreads[benchmark] = float(spread[widest])
-        best_mean[benchmark] = float(etas[values.mean(axis=0).argmax()])
-        best += etas[values.argmax(axis=1)].tolist()
-        for eta in etas[[values[widest].argmin(), values[widest].argmax()]].tolist():
-            rests_on += printed_numbers(4, [column], keep_pct=int(ks[widest]), eta=eta)
+        spread = by_k.max(axis=1) - by_k.min(axis=1)
+        widest = by_k.loc[spread.idxmax()]
+        spreads[benchmark] = float(spread.max())
+        best_means.append(f"{by_k.mean().idxmax():g} on {benchmark}")
+        best += by_k.idxmax(axis=1).tolist()
+        for eta in (widest.idxmin(), widest.idxmax()):
+            rests_on += printed_numbers(4, [column], keep_pct=widest.name, eta=eta)
     return Recomputed(
         "cannot be derived",
         "Neither “stable” nor “moderate” has a figure. Over the four eta, accuracy at one k spreads by up to "
         + " and ".join(f"{spread:.1f} points on {name}" for name, spread in spreads.items())
         + f"; eta .25 or .5 is best in {sum(eta in (0.25, 0.5) for eta in best)} of {len(best)} columns, and the best "
-        + "mean over k is at eta "
-        + " and ".join(f"{eta:g} on {name}" for name, eta in best_mean.items())
-        + ".",
+        + f"mean over k is at eta {' and '.join(best_means)}.",
         tuple(rests_on),
         {f"largest_spread_{name}_points": spread for name, spread in spreads.items()},
     )
 
 
+@_recomputes("Tables 4 and 6", "IMPACT's rows of Table 6 were made with different eta.")
 def eta_differs_by_row() -> Recomputed:
     """Which k and eta of Table 4 have both accuracies of an IMPACT row of Table 6."""
     ablation, main = printed_table(4), printed_table(6)
-    texts: list[str] = []
-    etas: set[float] = set()
-    found_once = True
+    ranks = ablation.groupby("keep_pct")[_ACCURACIES].rank(ascending=False, method="min").astype(int)
+    ablation[["on_gsm8k", "on_math"]] = ranks
+    found = main[main["method"] == METHOD].merge(ablation, on=_ACCURACIES)
+    texts = []
     rests_on: list[PrintedNumber] = []
-    own = main[main["method"] == METHOD]
-    for row, size, *accuracies in zip(own["row"], own["model_size_b"], *(own[c] for c in _ACCURACIES), strict=True):
-        same = ablation[(ablation[_ACCURACIES] == accuracies).all(axis=1)]
-        found_once &= len(same) <= 1
-        for k, eta in zip(same["keep_pct"].astype(int), same["eta"].astype(float), strict=True):
-            at_k = ablation.loc[ablation["keep_pct"] == k, _ACCURACIES]
-            ranks = (at_k > accuracies).sum() + 1
-            texts.append(
-                f"{size:.2f} B is k = {k}, eta = {eta:g} (of the four eta number {ranks.iloc[0]} on GSM8K and "
-                f"{ranks.iloc[1]} on MATH)"
-            )
-            etas.add(eta)
-            rests_on += printed_numbers(6, _ACCURACIES, method=METHOD, row=int(row))
-            rests_on += printed_numbers(4, _ACCURACIES, keep_pct=k, eta=eta)
+    for line in found.itertuples():
+        texts.append(
+            f"{line.model_size_b:.2f} B is k = {line.keep_pct}, eta = {line.eta:g} (of the four eta number "
+            f"{line.on_gsm8k} on GSM8K and {line.on_math} on MATH)"
+        )
+        rests_on += printed_numbers(6, _ACCURACIES, method=METHOD, row=line.row)
+        rests_on += printed_numbers(4, _ACCURACIES, keep_pct=line.keep_pct, eta=line.eta)
+    etas = found["eta"].nunique()
     return Recomputed(
-        follows(found_once and len(etas) > 1),
+        follows(found["row"].is_unique and etas > 1),
         f"Both accuracies of {len(texts)} rows of Table 6 are found in Table 4, once each: {'; '.join(texts)}. So no "
         "one eta gives the table: eta was chosen row by row, and the accuracies printed to choose by are those on the "
         "test sets.",
         tuple(rests_on),
-        {"rows_found": float(len(texts)), "different_eta": float(len(etas))},
+        {"rows_found": float(len(texts)), "different_eta": float(etas)},
     )
 
 
@@ -151,6 +166,18 @@ def problems_behind(benchmark: str, least: int = 100, most: int = 499) -> Recomp
     )
 
 
+FINDINGS += [
+    PrintedStatement(
+        "problems",
+        "Tables 8 and 9",
+        f"How many problems {benchmark} accuracies are counts of.",
+        recompute=partial(problems_behind, benchmark),
+        benchmark=benchmark,
+    )
+    for benchmark in ("humaneval", "mbpp")
+]
+
+
 @cache
 def _tables() -> tuple[ReductionTable, ...]:
     return tuple(reductions_from_paper(number) for number in DERIVED_TABLE.values())
@@ -174,6 +201,7 @@ def _entry_numbers(entries: list[tuple[int, pd.Series]]) -> tuple[PrintedNumber,
     )
 
 
+@_recomputes("Tables 10 to 13", "Printed size reductions that footnote 2 does not give.")
 def matches_not_by_footnote_2() -> Recomputed:
     """The entries of Tables 10-13 that footnote 2 does not give on the printed numbers."""
     odd = _entries("verdict", "discrepancy")
@@ -186,6 +214,10 @@ def matches_not_by_footnote_2() -> Recomputed:
     )
 
 
+@_recomputes(
+    "Tables 10 to 13",
+    "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
+)
 def matches_of_rounded_accuracies() -> Recomputed:
     """The entries of Tables 10-13 whose size follows from the rounded accuracies but not from counts of problems."""
     found, others = _entries("agrees_with", ROUNDED), _entries("agrees_with", COUNTED)
@@ -205,6 +237,11 @@ def matches_of_rounded_accuracies() -> Recomputed:
     )
 
 
+@_recomputes(
+    "Tables 6 and 10",
+    "The reductions are from the baseline's size at the same accuracy, not differences of reductions from the dense "
+    "model.",
+)
 def what_the_headline_counts() -> Recomputed:
     """The headline reduction beside what the two models save from the dense model, which its wording suggests."""
     entry = max(printed_reductions(6, "gsm8k", BASELINES), key=lambda e: e.reduction_pct)
@@ -223,6 +260,7 @@ def what_the_headline_counts() -> Recomputed:
     )
 
 
+@_recomputes("Table 6", "How far the largest reduction moves with the sampling of the problems.")
 def headline_sampling_error() -> Recomputed:
     """The headline reduction when IMPACT's accuracy moves by one standard error, all else as printed."""
     entry = max(printed_reductions(6, "gsm8k", BASELINES), key=lambda e: e.reduction_pct)
@@ -240,6 +278,11 @@ def headline_sampling_error() -> Recomputed:
     )
 
 
+@_recomputes(
+    "Tables 1, 2, 6 and 7",
+    "8 bits cost the low-rank models more accuracy than the dense ones.",
+    name="8_bit_costs_low_rank",
+)
 def eight_bits_cost_low_rank() -> Recomputed:
     """What 8 bits take from the low-rank models on GSM8K, model by model, and from the dense ones on any benchmark."""
     rests_on: list[PrintedNumber] = []
@@ -263,6 +306,7 @@ def eight_bits_cost_low_rank() -> Recomputed:
     )
 
 
+@_recomputes("Tables 1 to 3", "Sizes of quantized and pruned models are nominal.")
 def nominal_sizes() -> Recomputed:
     """Sizes in GB of Tables 1 to 3 against the numbers of parameters of Tables 6 and 7."""
     fit: list[bool] = []
@@ -290,6 +334,7 @@ def nominal_sizes() -> Recomputed:
     )
 
 
+@_recomputes("Table 14", "Figure 8 is said to show ASVD; the table of its exact values has none.")
 def asvd_not_in_table_14() -> Recomputed:
     """Which of the methods that Figure 8 is said to show have no rows in the table of its exact values."""
     shown = ("svd", "fwsvd", "afm", "asvd", METHOD)
@@ -302,74 +347,3 @@ def asvd_not_in_table_14() -> Recomputed:
         else "Table 14 has rows of every method.",
         printed_numbers(14, ["throughput_tok_s", "memory_gb"], method=DENSE),
     )
-
-
-FINDINGS: tuple[Statement, ...] = (
-    PrintedStatement(
-        "eta_is_stable",
-        "B.2",
-        "performance remains relatively stable across this range. In particular, moderate values of η generally "
-        "achieve strong results across both GSM8K and MATH.",
-        recompute=eta_is_stable,
-        kind="claim",
-    ),
-    PrintedStatement(
-        "eta_differs_by_row",
-        "Tables 4 and 6",
-        "IMPACT's rows of Table 6 were made with different eta.",
-        recompute=eta_differs_by_row,
-    ),
-    *(
-        PrintedStatement(
-            "problems",
-            "Tables 8 and 9",
-            f"How many problems {benchmark} accuracies are counts of.",
-            recompute=partial(problems_behind, benchmark),
-            benchmark=benchmark,
-        )
-        for benchmark in ("humaneval", "mbpp")
-    ),
-    PrintedStatement(
-        "matches_not_by_footnote_2",
-        "Tables 10 to 13",
-        "Printed size reductions that footnote 2 does not give.",
-        recompute=matches_not_by_footnote_2,
-    ),
-    PrintedStatement(
-        "matches_of_rounded_accuracies",
-        "Tables 10 to 13",
-        "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
-        recompute=matches_of_rounded_accuracies,
-    ),
-    PrintedStatement(
-        "what_the_headline_counts",
-        "Tables 6 and 10",
-        "The reductions are from the baseline's size at the same accuracy, not differences of reductions from the "
-        "dense model.",
-        recompute=what_the_headline_counts,
-    ),
-    PrintedStatement(
-        "headline_sampling_error",
-        "Table 6",
-        "How far the largest reduction moves with the sampling of the problems.",
-        recompute=headline_sampling_error,
-    ),
-    PrintedStatement(
-        "8_bit_costs_low_rank",
-        "Tables 1, 2, 6 and 7",
-        "8 bits cost the low-rank models more accuracy than the dense ones.",
-        recompute=eight_bits_cost_low_rank,
-    ),
-    PrintedStatement(
-        "nominal_sizes",
-        "Tables 1 to 3",
-        "Sizes of quantized and pruned models are nominal.",
-        recompute=nominal_sizes,
-    ),
-    PrintedStatement(
-        "asvd_not_in_table_14",
-        "Table 14",
-        "Figure 8 is said to show ASVD; the table of its exact values has none.",
-        recompute=asvd_not_in_table_14,
-    ),
-)

@@ -177,13 +177,16 @@ def test_what_they_need_is_named(cells: list[Cell], sizes: dict[tuple[str, int],
     real = timed(sizes)
     random = [point.model_copy(update={"random_weights": True}) for point in real]
     complete = Run(speed=real, cells={6: cells})
+    others = [cell.model_copy(update={"parameters": 9}) for cell in cells]
     lacking = {
         "Table 14 is not measured": Run(),
         "Table 14 is of random weights": replace(complete, speed=random),
         "Table 14 lacks afm": replace(complete, speed=[p for p in real if p.method != "afm"]),
         "Table 14 lacks impact": replace(complete, speed=[p for p in real if p.method != "impact"]),
         "Table 6 lacks dense; afm row": replace(complete, cells={}),
-        "Table 6 is of other models": replace(complete, cells=[c.model_copy(update={"parameters": 9}) for c in cells]),
+        "Table 6 is of other models": replace(
+            complete, cells={6: [c.model_copy(update={"parameters": 9}) for c in cells]}
+        ),
     }
     for words, costs in lacking.items():
         found = THROUGHPUT.judge(costs)
