@@ -1,6 +1,6 @@
 """The numbers printed in the IMPACT paper (ACL 2026), Tables 1 to 14, as committed CSV files in ``results/paper``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -92,7 +92,7 @@ def printed_benchmarks(number: int) -> list[str]:
     return [str(name).removesuffix("_acc") for name in printed_table(number).columns if str(name).endswith("_acc")]
 
 
-def printed_numbers(table: int, columns: Sequence[str], **at: str | float) -> tuple[PrintedNumber, ...]:
+def printed_numbers(table: int, columns: Sequence[str], **at: Hashable) -> tuple[PrintedNumber, ...]:
     """The numbers in ``columns`` of the one line of a printed table whose other columns have the values ``at``.
 
     In tables without methods or rows ``at`` becomes part of the number's column: ``gsm8k_acc (keep_pct 50, eta 0)``.

@@ -94,7 +94,7 @@ def eta_is_stable() -> Recomputed:
     for benchmark, column in zip(BENCHMARKS, _ACCURACIES, strict=True):
         by_k = table.pivot(index="keep_pct", columns="eta", values=column)
         spread = by_k.max(axis=1) - by_k.min(axis=1)
-        widest = by_k.loc[spread.idxmax()]
+        widest = by_k.iloc[spread.argmax()]
         spreads[benchmark] = float(spread.max())
         best_means.append(f"{by_k.mean().idxmax():g} on {benchmark}")
         best += by_k.idxmax(axis=1).tolist()
@@ -120,13 +120,13 @@ def eta_differs_by_row() -> Recomputed:
     found = main[main["method"] == METHOD].merge(ablation, on=_ACCURACIES)
     texts = []
     rests_on: list[PrintedNumber] = []
-    for line in found.itertuples():
+    for line in found.to_dict("records"):
         texts.append(
-            f"{line.model_size_b:.2f} B is k = {line.keep_pct}, eta = {line.eta:g} (of the four eta number "
-            f"{line.on_gsm8k} on GSM8K and {line.on_math} on MATH)"
+            f"{line['model_size_b']:.2f} B is k = {line['keep_pct']}, eta = {line['eta']:g} (of the four eta number "
+            f"{line['on_gsm8k']} on GSM8K and {line['on_math']} on MATH)"
         )
-        rests_on += printed_numbers(6, _ACCURACIES, method=METHOD, row=line.row)
-        rests_on += printed_numbers(4, _ACCURACIES, keep_pct=line.keep_pct, eta=line.eta)
+        rests_on += printed_numbers(6, _ACCURACIES, method=METHOD, row=line["row"])
+        rests_on += printed_numbers(4, _ACCURACIES, keep_pct=line["keep_pct"], eta=line["eta"])
     etas = found["eta"].nunique()
     return Recomputed(
         follows(found["row"].is_unique and etas > 1),
