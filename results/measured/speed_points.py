@@ -106,7 +106,6 @@ def speed_point(
     engine: str = "hf",
     random_weights: bool = False,
     runs: Mapping[str, str] | None = None,
-    note: str = "",
 ) -> SpeedPoint:
     """A point from a measurement of `evals.speed` as a mapping (``dataclasses.asdict``, or what JSON made of it).
 
@@ -116,15 +115,15 @@ def speed_point(
         ValueError: something is missing, or is no measurement.
     """
     settings, limits = measured["settings"], measured["limits"]
-
-    def phase(name: str) -> PhaseSpeed:
-        values = measured[name]
-        return PhaseSpeed(
-            tokens_per_s=Spread(**values["tokens_per_s"]),
-            bandwidth_bound_tok_s=values["bandwidth_bound"],
-            rate_bound_tok_s=values["rate_bound"],
+    phases: dict[str, Any] = {
+        name: PhaseSpeed(
+            tokens_per_s=speed["tokens_per_s"],
+            bandwidth_bound_tok_s=speed["bandwidth_bound"],
+            rate_bound_tok_s=speed["rate_bound"],
         )
-
+        for name in ("prefill", "decode", "total")
+        if (speed := measured[name])
+    }
     return SpeedPoint(
         method=method,
         row=row,
@@ -136,14 +135,11 @@ def speed_point(
             **{name: measured[name] for name in ("dtype", "device", "hardware", "threads")},
         ),
         repetitions=settings["repetitions"],
-        prefill=phase("prefill") if measured["prefill"] else None,
-        decode=phase("decode") if measured["decode"] else None,
-        total=phase("total"),
+        **phases,
         memory_gb=measured["peak_memory"] / 1e9,
         memory_kind=measured["memory_kind"],
         weights_gb=measured["weight_memory"] / 1e9,
         bandwidth_gb_s=limits["bandwidth"] / 1e9 if limits else None,
         matrix_rate_tflop_s=limits["matrix_rate"] / 1e12 if limits else None,
         runs=dict(runs or {}),
-        note=note,
     )
