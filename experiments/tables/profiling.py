@@ -9,8 +9,8 @@ from experiments.errors import UserError
 from experiments.jobs.job import Job
 from experiments.jobs.store import Store
 from experiments.settings import Preset, choose
-from experiments.stages.configs import ProfilingCostConfig
 from experiments.stages.registry import PROFILING_COST
+from experiments.tables.planner import job_of
 from experiments.tables.target import RUNNING, Asked, Listed, Publication, Target
 
 
@@ -63,12 +63,13 @@ def plan_profiling_cost(preset: Preset) -> ProfilingCostPlan:
         for implementation in implementations:
             if implementation in ("estimated", "streamed") and searches != (implementation == "estimated"):
                 raise UserError(f"the preset {preset.name} has no way to profile {method} '{implementation}'")
-            config = ProfilingCostConfig(
+            jobs[method, implementation] = job_of(
+                preset,
+                PROFILING_COST,
+                f"{method}, {implementation}",
                 method=method,
                 implementation=implementation,
                 load=preset.profiling_cost.load,
                 candidates=preset.search.candidates if searches else (),
-                attention=preset.hardware.attention,
             )
-            jobs[method, implementation] = Job(PROFILING_COST, config, label=f"{method}, {implementation}")
     return ProfilingCostPlan(preset, jobs)

@@ -10,7 +10,6 @@ from experiments.errors import NotInTableError
 from experiments.jobs.job import Job, with_inputs
 from experiments.jobs.store import Store
 from experiments.settings import Preset, choose
-from experiments.stages.configs import QLoraConfig, QuantizeConfig
 from experiments.stages.registry import QLORA, QUANTIZE
 from experiments.tables.declared import QuantizedTable, Table, load_quantized_table, load_table, quantized_tables
 from experiments.tables.planner import PlannedCell, Planner
@@ -164,16 +163,15 @@ def _four_bit(table: Table, planner: Planner, selection: Selection) -> Iterator[
 
 def _adapted(table: Table, planner: Planner) -> Iterator[PlannedQuantization]:
     """QLoRA, once a seed. No model is its own before quantization."""
-    settings, precision = planner.preset.quantization.qlora, planner.preset.hardware.precision
+    settings = planner.preset.quantization.qlora
     start = planner.dense
     if settings.start == "base":
         start = start.inputs.get("model", start)
-    config = QuantizeConfig(scheme="nf4", gauge="as trained", precision=precision)
-    four_bit = Job(QUANTIZE, config, {"model": start}, label=f"{table.model} {settings.start} nf4")
+    label = f"{table.model} {settings.start} nf4"
+    four_bit = planner.job(QUANTIZE, label, {"model": start}, scheme="nf4", gauge="as trained")
     for seed in planner.seeds():
         label = f"{table.model} {ADAPTED}" + f" seed {seed}" * (seed != planner.preset.seed)
-        training = QLoraConfig(qlora=settings, seed=seed, precision=precision, attention=planner.attention)
-        tuned = Job(QLORA, training, {"model": four_bit, "data": planner.data}, label=label)
+        tuned = planner.job(QLORA, label, {"model": four_bit, "data": planner.data}, qlora=settings, seed=seed)
         jobs = {"quantize": four_bit, "qlora": tuned, "perplexity": planner.perplexity(tuned, label)}
         cell = PlannedCell(ADAPTED, 1, seed, math.nan, "none", None)
         jobs |= planner.accuracies(tuned, label)
@@ -203,10 +201,7 @@ def _quantized(
     """A cell's finished model, quantized and measured."""
     model = cell.jobs.get("sft") or cell.jobs["dense"]
     label = f"{model.label} {scheme}" + " balanced" * (gauge == "balanced")
-    config = QuantizeConfig.model_validate(
-        {"scheme": scheme, "gauge": gauge, "precision": planner.preset.hardware.precision}
-    )
-    made = Job(QUANTIZE, config, {"model": model}, label=label)
+    made = planner.job(QUANTIZE, label, {"model": model}, scheme=scheme, gauge=gauge)
     jobs = {"quantize": made, "perplexity": planner.perplexity(made, label), **planner.accuracies(made, label)}
     return PlannedQuantization(table, method, row, scheme, gauge, cell, jobs)
 
