@@ -11,7 +11,7 @@ from experiments.jobs.store import Store
 from experiments.settings import Preset, choose
 from experiments.stages.registry import PROFILING_COST
 from experiments.tables.planner import job_of
-from experiments.tables.target import RUNNING, Asked, Listed, Publication, Target
+from experiments.tables.target import RUNNING, Asked, Plan, Publication, Target
 
 
 def targets() -> Iterator[Target]:
@@ -25,7 +25,7 @@ def _planned(asked: Asked) -> "ProfilingCostPlan":
 
 
 @dataclass(frozen=True)
-class ProfilingCostPlan(Listed):
+class ProfilingCostPlan(Plan):
     """The points of Table 5 at one preset. jobs_of: (method, implementation) -> its job."""
 
     preset: Preset

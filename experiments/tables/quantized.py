@@ -13,7 +13,7 @@ from experiments.settings import Preset, choose
 from experiments.stages.registry import QLORA, QUANTIZE
 from experiments.tables.declared import QuantizedTable, Table, load_quantized_table, load_table, quantized_tables
 from experiments.tables.planner import PlannedCell, Planner
-from experiments.tables.target import OF_MODELS, Asked, Listed, Publication, Selection, Target, choose_rows
+from experiments.tables.target import OF_MODELS, Asked, Plan, Publication, Selection, Target, choose_rows
 from results.measured.cells import DENSE, BenchmarkResult
 from results.measured.quantized_cells import QLORA as ADAPTED
 from results.measured.quantized_cells import QUANTIZED, QuantizedCell
@@ -71,7 +71,7 @@ class PlannedQuantization:
 
 
 @dataclass(frozen=True)
-class QuantizationPlan(Listed):
+class QuantizationPlan(Plan):
     """The cells of Table 1, 2 or 3 at one preset.
 
     beside: the 4-bit models of the same dense model, with which the figure is drawn and statements are judged.

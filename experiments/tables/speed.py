@@ -13,7 +13,7 @@ from experiments.stages.registry import LIMITS, SPEED
 from experiments.tables.accuracy import AccuracyPlan, measured_cells, plan_table
 from experiments.tables.declared import load_table
 from experiments.tables.planner import job_of
-from experiments.tables.target import OF_MODELS, Asked, Listed, Publication, Target
+from experiments.tables.target import OF_MODELS, Asked, Plan, Publication, Target
 from results.measured.cells import DENSE
 
 ROUTES: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def _planned(asked: Asked) -> "SpeedPlan":
 
 
 @dataclass(frozen=True)
-class SpeedPlan(Listed):
+class SpeedPlan(Plan):
     """The points of Table 14 at one preset.
 
     models: the accuracy table whose models are measured; None: random weights in the preset's shape, at the printed
