@@ -207,10 +207,9 @@ def _printed_sizes(plan: "AccuracyPlan") -> dict[tuple[str, int], float]:
     """(method, row) -> parameters, of the paper's table; nothing of one that it does not have."""
     if plan.table.number is None:
         return {}
-    from results.numbers.printed import printed_table
+    from results.numbers.printed import printed_lines
 
-    rows = printed_table(plan.table.number).to_dict("records")
-    return {(str(row["method"]), int(row["row"])): float(row["model_size_b"]) * 1e9 for row in rows}
+    return {point: float(line["model_size_b"]) * 1e9 for point, line in printed_lines(plan.table.number).items()}
 
 
 def missing_here(plan: "AccuracyPlan", source: HubModel, store: Path, disk_gb: float) -> list[str]:

@@ -125,12 +125,7 @@ def measured_cells(plan: AccuracyPlan, provenance: dict[str, dict[str, Any]]) ->
         parameters = measured(made)["parameters"] if made else dense_parameters
         cells.append(
             Cell(
-                method=cell.method,
-                row=cell.row,
-                keep_pct=cell.keep_pct,
-                rank_rule=cell.rank_rule,
-                eta=cell.eta,
-                seed=cell.seed,
+                **{name: getattr(cell, name) for name in ("method", "row", "keep_pct", "rank_rule", "eta", "seed")},
                 parameters=parameters,
                 dense_parameters=dense_parameters,
                 ppl_before_sft=measured(cell.jobs["ppl_before"])["perplexity"],

@@ -234,15 +234,10 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
         cells.append(
             QuantizedCell(
                 model=planned.table.model,
-                method=planned.method,
-                row=planned.row,
+                **{name: getattr(planned, name) for name in ("method", "row", "scheme", "gauge")},
+                **{name: getattr(cell, name) for name in ("rank_rule", "eta", "seed")},
                 keep=cell.keep_pct if compressed else None,
-                rank_rule=cell.rank_rule,
-                eta=cell.eta,
                 bits=bits,
-                scheme=planned.scheme,
-                gauge=planned.gauge,
-                seed=cell.seed,
                 parameters=parameters,
                 dense_parameters=dense,
                 nominal_bytes=round(nominal * bits / 8),

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -74,6 +74,11 @@ def printed_table(number: int) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"the paper has no Table {number}: its tables are 1 to 14")
     return _read(path).copy()
+
+
+def printed_lines(number: int) -> dict[tuple[str, int], dict[Hashable, Any]]:
+    """The lines of a table that has methods and rows, by these."""
+    return {(str(line["method"]), int(line["row"])): line for line in printed_table(number).to_dict("records")}
 
 
 @cache

@@ -18,15 +18,6 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Discordant pairs and the exact two-sided p-value."""
-
-    only_first: int
-    only_second: int
-    p_value: float
-
-
 def standard_error(accuracy: float | FloatArray, n: npt.ArrayLike) -> FloatArray:
     """Binomial standard errors of accuracies over ``n`` problems, of shapes that broadcast."""
     errors: FloatArray = np.sqrt(accuracy * (1 - accuracy) / np.asarray(n))
@@ -56,8 +47,9 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interva
     return Interval(float(ends[0]), float(ends[1]))
 
 
-def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
-    """Exact McNemar test (McNemar 1947, Psychometrika 12:153-157) of two models on the same problems.
+def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Two-sided p-value of the exact McNemar test (McNemar 1947, Psychometrika 12:153-157) of two models on the same
+    problems: of those that one alone solved, each is as likely the first's as the second's.
 
     Args:
         first, second: booleans of shape (n,), whether each model solved each problem.
@@ -66,11 +58,8 @@ def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
         ValueError: the vectors are not of one same length.
     """
     a, b = _paired(first, second)
-    only_first = int(np.sum((a > 0) & (b == 0)))
-    only_second = int(np.sum((a == 0) & (b > 0)))
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
-    return McNemar(only_first, only_second, p_value)
+    only_first, discordant = int(np.sum((a > 0) & (b == 0))), int(np.sum((a > 0) != (b > 0)))
+    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 # a table asks for the same two again and again: its benchmarks in turn

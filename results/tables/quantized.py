@@ -217,7 +217,7 @@ def _change(name: str, group: Sequence[QuantizedCell]) -> dict[str, object]:
         f"{name}_change": 100 * float(np.mean(after - before)),
         f"{name}_change_low": 100 * interval.low,
         f"{name}_change_high": 100 * interval.high,
-        f"{name}_change_p": mcnemar_exact(first.benchmarks[name].correct, first.unquantized[name].correct).p_value,
+        f"{name}_change_p": mcnemar_exact(first.benchmarks[name].correct, first.unquantized[name].correct),
     }
 
 

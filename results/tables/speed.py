@@ -9,7 +9,7 @@ import pandas as pd
 from results.measured.cells import DENSE, Cell
 from results.measured.conditions import check_comparable
 from results.measured.speed_points import SpeedPoint
-from results.numbers.printed import PRINTED_MODEL, printed_table
+from results.numbers.printed import PRINTED_MODEL, printed_lines, printed_table
 from results.statements.run import Run
 from results.statements.verdicts import verdicts
 from results.tables.columns import Column, interval, number, printed, word
@@ -103,8 +103,7 @@ def _notes(table: pd.DataFrame, points: Sequence[SpeedPoint]) -> list[str]:
         notes.append(f"Not of the printed size, so that only the multiples of the dense model compare: {which}.")
     notes += _memory_notes(table)
     measured = set(zip(table["method"], table["row"], strict=True))
-    printed = [(str(r["method"]), int(r["row"])) for r in printed_table(TABLE).to_dict("records")]
-    if absent := [f"{method} row {row}" for method, row in printed if (method, row) not in measured]:
+    if absent := [f"{method} row {row}" for method, row in printed_lines(TABLE) if (method, row) not in measured]:
         notes.append(f"Printed in the paper but not measured in this run: {', '.join(absent)}.")
     return notes + [f"{p.method} row {p.row}, {p.route}: {p.note}" for p in points if p.note]
 
@@ -125,10 +124,7 @@ def _memory_notes(table: pd.DataFrame) -> list[str]:
 
 def printed_points() -> list[tuple[str, int, int]]:
     """(method, row, parameters) of every point that Table 14 prints, as `--random-weights` is to measure them."""
-    return [
-        (str(line["method"]), int(line["row"]), round(line["model_size_b"] * 1e9))
-        for line in printed_table(TABLE).to_dict("records")
-    ]
+    return [(*point, round(line["model_size_b"] * 1e9)) for point, line in printed_lines(TABLE).items()]
 
 
 def build_speed_table(points: Sequence[SpeedPoint]) -> pd.DataFrame:
@@ -143,10 +139,9 @@ def build_speed_table(points: Sequence[SpeedPoint]) -> pd.DataFrame:
         ValueError: no point, a point that occurs twice, or points measured under different conditions.
     """
     check_comparable(points, "no point was measured: there is no Table 14 to build")
-    printed = printed_table(TABLE)
-    lines = {(str(r["method"]), int(r["row"])): r for r in printed.to_dict("records")}
+    lines = printed_lines(TABLE)
     routes = list(dict.fromkeys(point.route for point in points))
-    methods = {method: i for i, method in enumerate(dict.fromkeys(printed["method"]))}
+    methods = {method: i for i, method in enumerate(dict.fromkeys(method for method, _ in lines))}
     ordered = sorted(
         points, key=lambda p: (routes.index(p.route), methods.get(p.method, len(methods)), p.method, p.row)
     )
