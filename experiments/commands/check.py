@@ -16,15 +16,7 @@ from experiments.errors import CheckError, UserError
 from experiments.settings import choose
 from results.measured.cells import DENSE, Cell, grouped_by_point
 from results.numbers.shown import BLANK
-from results.regression.comparison import (
-    MINIMUM_DROP,
-    Change,
-    Gate,
-    Reference,
-    beside_paper,
-    compare,
-    match,
-)
+from results.regression.comparison import MINIMUM_DROP, Change, Gate, Reference, beside_paper, compare, match
 from results.regression.power import as_seed, planted_drop, seeds_of
 from results.tables.accuracy import AccuracyTable
 from results.tables.columns import Column

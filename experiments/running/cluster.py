@@ -138,10 +138,7 @@ class Cluster:
         asking = ["sacct", "--noheader", "--jobs=1"]
         accounting = subprocess.run(asking, capture_output=True, timeout=60, check=False).returncode == 0
         # without an account Slurm takes the user's default one, the plugin that of the last job
-        return {
-            "no_account": self.profile.account is None,
-            "status_command": "sacct" if accounting else "squeue",
-        }
+        return {"no_account": self.profile.account is None, "status_command": "sacct" if accounting else "squeue"}
 
 
 def load_cluster(executor: str, path: Path | None, gpus: int) -> Cluster:

@@ -24,17 +24,7 @@ from results.statements.cost_evidence import (
     profiles_of,
     steps_up,
 )
-from results.statements.criteria import (
-    Finding,
-    Outcome,
-    Recomputed,
-    agreed,
-    bounded,
-    compared,
-    finite,
-    follows,
-    pair,
-)
+from results.statements.criteria import Finding, Outcome, Recomputed, agreed, bounded, compared, finite, follows, pair
 from results.statements.evidence import Evidence, Point
 from results.statements.run import Run
 from results.statements.statement import Statement

@@ -215,8 +215,7 @@ def matches_not_by_footnote_2() -> Recomputed:
 
 
 @_recomputes(
-    "Tables 10 to 13",
-    "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
+    "Tables 10 to 13", "Printed size reductions that come from rounded accuracies, not from counts of solved problems."
 )
 def matches_of_rounded_accuracies() -> Recomputed:
     """The entries of Tables 10-13 whose size follows from the rounded accuracies but not from counts of problems."""

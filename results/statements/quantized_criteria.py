@@ -16,15 +16,7 @@ from results.numbers.printed import BENCHMARKS, MODELS, TABLE_MODELS, PrintedNum
 from results.numbers.rounding import PERCENT_HALF_CELL
 from results.numbers.shown import shown_size
 from results.numbers.statistics import FloatArray, percentile_interval, standard_error
-from results.statements.criteria import (
-    Finding,
-    PrintVerdict,
-    Recomputed,
-    agreed,
-    all_above_zero,
-    all_ahead,
-    follows,
-)
+from results.statements.criteria import Finding, PrintVerdict, Recomputed, agreed, all_above_zero, all_ahead, follows
 from results.statements.evidence import Point
 from results.statements.quantized_evidence import (
     FOUR_BIT,

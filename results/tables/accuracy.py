@@ -184,7 +184,7 @@ def seed_sd(values: Sequence[float]) -> float:
 def _notes(cells: Sequence[Cell], table: int | str, benchmarks: Sequence[str], printed: Sequence[str]) -> list[str]:
     notes = [
         "Intervals are 95 % Wilson intervals for the number of problems scored: they cover the choice of problems, not "
-        "that of training and calibration seeds.",
+        "that of training and calibration seeds."
     ]
     groups = grouped_by_point(cells)
     seeds = sorted({cell.seed for cell in cells})

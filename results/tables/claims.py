@@ -11,10 +11,7 @@ from results.tables.columns import Column, word
 from results.tables.document import Document
 from results.tables.html import Block
 
-_HEADINGS: Mapping[Kind, str] = {
-    "claim": "What the paper says",
-    "finding": "What its printed numbers show besides",
-}
+_HEADINGS: Mapping[Kind, str] = {"claim": "What the paper says", "finding": "What its printed numbers show besides"}
 # the rest of a long list of numbers is in the CSV and the JSON
 _NUMBERS_SHOWN = 12
 

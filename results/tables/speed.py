@@ -59,10 +59,7 @@ class SpeedTable(Document):
 
 
 def speed_document(
-    points: Sequence[SpeedPoint],
-    provenance: Mapping[str, str],
-    notes: Sequence[str] = (),
-    cells: Sequence[Cell] = (),
+    points: Sequence[SpeedPoint], provenance: Mapping[str, str], notes: Sequence[str] = (), cells: Sequence[Cell] = ()
 ) -> SpeedTable:
     """The table of measured points, with the verdicts on the paper's statements. Raises as `build_speed_table`.
 
