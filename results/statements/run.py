@@ -11,7 +11,7 @@ from results.measured.quantized_cells import QuantizedCell
 from results.measured.speed_points import SpeedPoint
 from results.numbers.paper import METHOD
 from results.numbers.printed import BENCHMARKS, MODELS
-from results.statements.cost_evidence import RIVAL, costs_of
+from results.statements.cost_evidence import RIVAL, Costs
 from results.statements.evidence import Evidence, name_points
 from results.statements.quantized_evidence import QuantizedEvidence
 
@@ -56,10 +56,10 @@ class Run:
         """Those that some quantized model was measured on; all of the paper's without any."""
         return [name for name in BENCHMARKS if any(name in one.problems for one in self.quantized_models)] or BENCHMARKS
 
-    def costs_by_route(self) -> dict[str, Evidence]:
+    def costs_by_route(self) -> dict[str, Costs]:
         """The costs of each route's models, sizes in parameters."""
         return {
-            route: costs_of(
+            route: Costs.of(
                 ((p.method, p.row), p.parameters, (speed.median, speed.low, speed.high), p.memory_gb)
                 for p in self.speed
                 for speed in [p.total.tokens_per_s]

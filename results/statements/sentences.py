@@ -2,15 +2,8 @@
 
 from results.numbers.paper import METHOD
 from results.statements.accuracy_criteria import IsBestBaseline, Outperforms, SizeReduction, SmallerAtSameSetting
-from results.statements.cost_criteria import (
-    AsvdOrdersOfMagnitude,
-    GainOverAfm,
-    LargerIsCostlier,
-    ProfilingOverhead,
-    ProfilingUnderTwoHours,
-    SameSizeSameCost,
-)
 from results.statements.findings import FINDINGS
+from results.statements.profiling_criteria import AsvdOrdersOfMagnitude, ProfilingOverhead, ProfilingUnderTwoHours
 from results.statements.quantized_criteria import (
     AheadOfLargerModels,
     CombinedBeatsEither,
@@ -18,6 +11,7 @@ from results.statements.quantized_criteria import (
     OutperformsQuantized,
 )
 from results.statements.quantized_evidence import FOUR_BIT
+from results.statements.speed_criteria import GainOverAfm, LargerIsCostlier, SameSizeSameCost
 from results.statements.statement import Statement
 
 # sentences about several tables, each judged by itself

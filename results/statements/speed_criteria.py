@@ -1,36 +1,17 @@
-"""Kinds of statement about costs: what must be true of Tables 14 and 5 for what section 4.5 and appendix B.3 say."""
+"""Kinds of statement about speed and memory: what must be true of Table 14 for what section 4.5 says."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log10
 
 import numpy as np
 
-from results.numbers.paper import METHOD, PAPER
+from results.numbers.paper import METHOD
 from results.numbers.printed import BENCHMARKS, PrintedNumber, adjacent_numbers, printed_numbers
 from results.numbers.statistics import FloatArray, Interval, percentile_interval
-from results.statements.cost_evidence import (
-    COSTS,
-    HIGH,
-    LOW,
-    OPPOSITE,
-    RIVAL,
-    Profile,
-    change_pct,
-    overhead,
-    own_changes,
-    printed_costs,
-    printed_profiles,
-    profiles_of,
-    steps_up,
-)
+from results.statements.cost_evidence import COSTS, HIGH, LOW, OPPOSITE, RIVAL, Costs, change_pct
 from results.statements.criteria import Finding, Outcome, Recomputed, agreed, bounded, compared, finite, follows, pair
 from results.statements.evidence import Evidence, Point
 from results.statements.run import Run
 from results.statements.statement import Statement
-
-# the models that appendix B.3 speaks of have 13.02 billion
-_PARAMETERS_13B = 12.5e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +25,7 @@ class LargerIsCostlier(Statement):
 
     def judge(self, run: Run, benchmark: str = "") -> Finding:
         own = {(p.route, p.method, p.row): not p.memory_kind.startswith("process") for p in run.speed}
-        steps = [(route, *step) for route, evidence in run.costs_by_route().items() for step in steps_up(evidence)]
+        steps = [(route, *step) for route, evidence in run.costs_by_route().items() for step in evidence.steps_up()]
         if not steps:
             return Finding("not measured", "Table 14 has no two models of one method.")
         clear = sum(bool(fast[LOW] > slow[HIGH]) for _, _, (slow, fast), _ in steps)
@@ -65,9 +46,9 @@ class LargerIsCostlier(Statement):
         )
 
     def on_print(self, benchmark: str = "") -> Recomputed:
-        costs = printed_costs()
+        costs = Costs.in_print()
         holds: dict[str, bool] = {}
-        for (method, _), (slow, fast), (more, less) in steps_up(costs):
+        for (method, _), (slow, fast), (more, less) in costs.steps_up():
             for column, right in zip(COSTS, (fast[0] > slow[0], more[0] > less[0]), strict=True):
                 holds[f"{method}'s {column}"] = holds.get(f"{method}'s {column}", True) and right
         broken = [name for name in holds if not holds[name]]
@@ -94,10 +75,8 @@ class SameSizeSameCost(Statement):
         figures: dict[str, float | None] = {}
         within, beyond, comparisons = True, False, 0
         for column in COSTS:
-            limit = round(max(abs(change[0]) for change, *_ in own_changes(printed_costs(), column)), 1)
-            found = [
-                change for evidence in run.costs_by_route().values() for change, *_ in own_changes(evidence, column)
-            ]
+            limit = round(max(abs(change[0]) for change, *_ in Costs.in_print().changes(column)), 1)
+            found = [change for evidence in run.costs_by_route().values() for change, *_ in evidence.changes(column)]
             if not found:
                 return Finding("not measured", "No other method in Table 14 has models around the size of IMPACT's.")
             values, low, high = np.array(found).T.round(1)
@@ -118,7 +97,7 @@ class SameSizeSameCost(Statement):
         figures: dict[str, float | None] = {}
         rests_on: list[PrintedNumber] = []
         for column in COSTS:
-            changes, methods, sizes = zip(*own_changes(printed_costs(), column), strict=True)
+            changes, methods, sizes = zip(*Costs.in_print().changes(column), strict=True)
             values = np.array(changes)[:, 0]
             most = int(np.abs(values).argmax())
             texts.append(f"{_span(column, values)} (most against {methods[most]} at {sizes[most]:g} B)")
@@ -182,7 +161,7 @@ class GainOverAfm(Statement):
         )
 
     def on_print(self, benchmark: str = "") -> Recomputed:
-        costs, accuracies, sign = printed_costs(), Evidence.printed(6), np.sign(self.claim_pct)
+        costs, accuracies, sign = Costs.in_print(), Evidence.printed(6), np.sign(self.claim_pct)
 
         def gain(point: Point, matched: float) -> float:
             return float(self._gain(costs, point, np.array([matched]), np.array([matched]))[0][0])
@@ -217,7 +196,7 @@ class GainOverAfm(Statement):
         )
 
     def _gain(
-        self, costs: Evidence, point: Point, least: FloatArray, greatest: FloatArray
+        self, costs: Costs, point: Point, least: FloatArray, greatest: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest gain of one model over AFM in percent, (1 + resamples,) each; of a cost to save, saved.
 
@@ -230,97 +209,3 @@ class GainOverAfm(Statement):
         low, high = first[:, 1:].min(axis=1), last[:, 1:].max(axis=1)
         low[0], high[0] = first[0, 0], last[0, 0]
         return np.where(least == 0, -np.inf, low), np.where(np.isinf(greatest), np.inf, high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfilingUnderTwoHours(Statement):
-    """IMPACT's profiling of a model of 13 billion parameters on a GPU against two hours."""
-
-    def judge(self, run: Run, benchmark: str = "") -> Finding:
-        if not (found := run.profiled(METHOD)):
-            return Finding("not measured", f"Table 5 lacks {METHOD}.")
-        (point,) = found
-        conditions, hours = point.conditions, point.total_seconds / 3600
-        if conditions.device == "cpu" or conditions.parameters < _PARAMETERS_13B:
-            there = f"; extrapolated to 13B it is {point.extrapolated.hours:.3g} hours" if point.extrapolated else ""
-            return Finding("not measured", f"Table 5 is of no 13B model on a GPU: {conditions}{there}.")
-        return Finding("holds" if hours < 2 else "does not hold", f"{hours:.2f} hours: {conditions}.", {"hours": hours})
-
-    def on_print(self, benchmark: str = "") -> Recomputed:
-        (number,) = printed_numbers(5, ["profiling_time_h"], method=METHOD)
-        hours = number.value
-        text = (
-            f"{hours:g} hours for {PAPER[5].model} on mathematical reasoning; no time is printed for code generation."
-        )
-        return Recomputed(follows(hours < 2), text, (number,), {"hours": hours})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfilingOverhead(Statement):
-    """IMPACT's profiling time and peak memory over AFM's, as this harness profiles, one measurement of each.
-
-    “Modest” has no figure, so the paper's own overhead stands for it.
-    """
-
-    def judge(self, run: Run, benchmark: str = "") -> Finding:
-        found = run.profiled(METHOD, RIVAL)
-        if len(found) < 2:
-            return Finding("not measured", f"Table 5 lacks {METHOD} or {RIVAL}.")
-        time, memory = overhead(profiles_of(found))
-        printed_time, printed_memory = overhead(printed_profiles(METHOD, RIVAL)[0])
-        return Finding(
-            "holds" if time <= printed_time and memory <= printed_memory else "does not hold",
-            f"IMPACT's profiling takes {time:.1f} % more time and {memory:.1f} % more memory than AFM's; in print "
-            f"{printed_time:.1f} and {printed_memory:.1f} %. {found[0].conditions}.",
-            {"time_pct": time, "memory_pct": memory},
-        )
-
-    def on_print(self, benchmark: str = "") -> Recomputed:
-        profiles, numbers = printed_profiles(METHOD, RIVAL)
-        time, memory = overhead(profiles)
-        return Recomputed(
-            "cannot be derived",
-            f"“Modest” has no figure: IMPACT's profiling takes {time:.1f} % more time and {memory:.1f} % more memory.",
-            numbers,
-            {"time_pct": time, "memory_pct": memory},
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsvdOrdersOfMagnitude(Statement):
-    """ASVD's profiling time over IMPACT's and AFM's, two orders of magnitude to the nearest, at a lower peak memory.
-
-    As this harness profiles, one measurement of each.
-    """
-
-    def judge(self, run: Run, benchmark: str = "") -> Finding:
-        found = run.profiled("asvd", METHOD, RIVAL)
-        if len(found) < 3:
-            return Finding("not measured", f"Table 5 lacks asvd, {METHOD} or {RIVAL}.")
-        holds, text, figures = self._read(profiles_of(found), ".3g")
-        at_13b = {point.method: point.extrapolated.hours for point in found if point.extrapolated}
-        if "asvd" in at_13b and len(at_13b) > 1:
-            asvd = at_13b.pop("asvd")
-            ratios = {method: asvd / hours for method, hours in at_13b.items()}
-            text += f" Extrapolated to 13B, every candidate evaluated on all rows, {_times(ratios, '.3g')}."
-        return Finding("holds" if holds else "does not hold", text, figures)
-
-    def on_print(self, benchmark: str = "") -> Recomputed:
-        profiles, numbers = printed_profiles("asvd", METHOD, RIVAL)
-        holds, text, figures = self._read(profiles, ".0f")
-        return Recomputed(follows(holds), text, numbers, figures)
-
-    def _read(self, profiles: Mapping[str, Profile], spec: str) -> tuple[bool, str, dict[str, float]]:
-        (time, asvd), *_ = profiles.values()
-        others = [memory for method, (_, memory) in profiles.items() if method != "asvd"]
-        ratios = {method: time / own for method, (own, _) in profiles.items() if method != "asvd"}
-        return (
-            all(round(log10(ratio)) >= 2 for ratio in ratios.values()) and asvd < min(others),
-            f"ASVD's time is {_times(ratios, spec)}; its peak memory is {asvd:.3g} GB against "
-            f"{' and '.join(f'{memory:.3g}' for memory in others)}.",
-            {f"times_{method}": ratio for method, ratio in ratios.items()},
-        )
-
-
-def _times(ratios: Mapping[str, float], spec: str) -> str:
-    return " and ".join(f"{ratio:{spec}} times {method}'s" for method, ratio in ratios.items())
