@@ -273,7 +273,7 @@ class Preset(Settings):
     data: dict[Domain, Annotated[GeneratedData | PublishedData, Field(discriminator="source")]]
     models: dict[str, Annotated[InitialisedModel | WheelModel | HubModel, Field(discriminator="source")]]
     finetune: dict[str, Training]
-    sft: dict[str, Training] = {}
+    sft: dict[str, Training]
     calibration: Calibration
     evaluation: dict[str, Evaluation]
     perplexity: Perplexity
@@ -292,9 +292,8 @@ class Preset(Settings):
         return self.finetune.get(size) or self.finetune.get("default")
 
     def sft_of(self, size: str) -> Training:
-        """The second fine-tuning of a model of that size: the first one again where the preset has no other."""
-        trainings = self.sft or self.finetune
-        return trainings.get(size) or trainings["default"]
+        """The second fine-tuning of a model of that size."""
+        return self.sft.get(size) or self.sft["default"]
 
 
 def load_preset(name: str) -> Preset:

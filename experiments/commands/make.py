@@ -220,7 +220,7 @@ def _report(options: Namespace, console: Console) -> None:
     with _one_line():
         page = build_page(folder, options.store, everything, f"--preset {options.preset}")
     write_page(page, typed_command(), folder / PAGE)
-    names = ", ".join(section.label for section in page.sections)
+    names = ", ".join(section.document.label for section in page.sections)
     console.print(f"written to {folder / PAGE}: {names}; {len(page.missing)} not run", markup=False)
 
 

@@ -50,11 +50,6 @@ class Section:
     places: Sequence[Place]
     derived_from: str
 
-    @property
-    def label(self) -> str:
-        """What a person calls it."""
-        return self.document.label
-
 
 @dataclass(frozen=True)
 class Missing:
