@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from results.measured.cells import DENSE
+from results.measured.record import Record
 from results.numbers.paper import PAPER
 
 PAPER_TABLES = Path(__file__).parents[1] / "paper"
@@ -44,10 +44,8 @@ BENCHMARKS = ("gsm8k", "math")
 PRINTED_PROBLEMS = {"gsm8k": 1319, "math": 5000, "humaneval": 164, "mbpp": 378}
 
 
-class PrintedNumber(BaseModel):
+class PrintedNumber(Record):
     """One printed number by its place: ``method`` and ``row`` are None in tables without them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: int
     method: str | None

@@ -7,21 +7,20 @@ printed table can speak to them.
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from results.measured.record import Record
 from results.numbers.printed import PrintedNumber
 from results.statements.criteria import Kind, Outcome, PrintVerdict
 from results.statements.run import Run
 from results.statements.sentences import STATEMENTS
 
 
-class Verdict(BaseModel):
+class Verdict(Record):
     """What this run says of one statement. ``figures`` are in percent or points and carry their own names.
 
     ``printed`` and ``printed_verdict`` say what the same computation gives on the paper's printed numbers.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     statement: str
@@ -31,17 +30,15 @@ class Verdict(BaseModel):
     explanation: str
     printed: str
     printed_verdict: PrintVerdict
-    figures: dict[str, float | None] = {}
+    figures: dict[str, float | None] = Field(default_factory=dict)
 
 
-class Claim(BaseModel):
+class Claim(Record):
     """One claim of the paper, or one finding about its numbers, on one benchmark where it speaks of one.
 
     ``printed_verdict`` and ``recomputed`` say what the printed tables give, resting on the numbers ``rests_on``;
     ``measured_verdict`` and ``measured`` what the measured tables do. Figures carry their unit in their names.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     kind: Kind
