@@ -74,9 +74,7 @@ class Evidence:
         return cls(
             sizes=dict(zip(points, lines[size].astype(float), strict=True)),
             values={
-                name: {
-                    p: np.array([value]) for p, value in zip(points, lines[f"{name}_acc"].astype(float), strict=True)
-                }
+                name: dict(zip(points, lines[f"{name}_acc"].to_numpy(dtype=np.float64)[:, None], strict=True))
                 for name in benchmarks
             },
             settings={(method, row): ("row", float(row)) for method, row in points},

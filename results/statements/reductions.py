@@ -97,12 +97,9 @@ def _paper_row(number: int, benchmark: str, entry: PrintedReduction, counted: In
     size, said = entry.match.size, float(printed["baseline_size_b"])
     agrees_rounded = _cells_meet(said, size - SIZE_HALF_CELL, size + SIZE_HALF_CELL)
     agrees_counted = _cells_meet(said, counted.low, counted.high)
+    verdict = "within rounding" if _cells_meet(said, entry.sizes.low, entry.sizes.high) else "discrepancy"
     if abs(size - said) <= SIZE_HALF_CELL:
         verdict = "equal"
-    elif _cells_meet(said, entry.sizes.low, entry.sizes.high):
-        verdict = "within rounding"
-    else:
-        verdict = "discrepancy"
     return {
         "benchmark": benchmark,
         "impact_size_b": entry.size,
