@@ -16,7 +16,7 @@ from results.numbers.printed import BENCHMARKS, MODELS, TABLE_MODELS, PrintedNum
 from results.numbers.rounding import PERCENT_HALF_CELL
 from results.numbers.shown import shown_size
 from results.numbers.statistics import FloatArray, percentile_interval, standard_error
-from results.statements.criteria import Finding, PrintVerdict, Recomputed, agreed, all_above_zero, all_ahead, follows
+from results.statements.criteria import Comparison, Finding, PrintVerdict, Recomputed, agreed, all_ahead, follows
 from results.statements.evidence import Point
 from results.statements.quantized_evidence import (
     FOUR_BIT,
@@ -101,7 +101,7 @@ class OutperformsQuantized(QuantizedStatement):
 
     IMPACT's accuracy there is interpolated between its adjacent models. At a size above all of them its largest stands
     in, which may support the statement but not refute it; below all of them its smallest, which may only refute it. The
-    verdict is that of `all_above_zero`. Of printed numbers it follows when all differences are above
+    verdict is that of `all_ahead`. Of printed numbers it follows when all differences are above
     zero. Sentences of this kind are about one model.
     """
 
@@ -147,7 +147,7 @@ class AheadOfLargerModels(QuantizedStatement):
     """IMPACT's model ``own`` is more accurate than each of ``rivals``, which are larger, on every benchmark.
 
     A rival that is smaller in this run (by nominal size) may only refute it. The verdict is that of
-    `all_above_zero`. Sentences of this kind are about one model.
+    `all_ahead`. Sentences of this kind are about one model.
     """
 
     own: Point
@@ -226,7 +226,7 @@ class _Losses:
 class EightBitsPreserve(QuantizedStatement):
     """8 bits take less than one standard error of the accuracy from the dense model, and 4 bits take more.
 
-    Losses are paired on the same problems. The verdict is that of `all_above_zero` on the differences
+    Losses are paired on the same problems. The verdict is that of `all_ahead` on the differences
     between losses and standard errors.
     """
 
@@ -246,7 +246,8 @@ class EightBitsPreserve(QuantizedStatement):
                 f"On {benchmark} 8 bits take {eight} from the dense {one.model} and 4 bits {four}; one standard error "
                 f"is {errors[1]:.1f}."
             )
-        return Finding(all_above_zero(losses.margins).verdict, " ".join(texts), losses.figures)
+        found = all_ahead([Comparison(margin, True, True) for margin in losses.margins])
+        return Finding(found.verdict, " ".join(texts), losses.figures)
 
     def _printed(self, evidence: Models, benchmarks: Sequence[str]) -> Recomputed:
         losses = _Losses.between(evidence, benchmarks)
