@@ -11,17 +11,13 @@ from experiments.jobs.store import Store
 from experiments.settings import Preset, choose
 from experiments.stages.registry import PROFILING_COST
 from experiments.tables.planner import job_of
-from experiments.tables.target import RUNNING, Asked, Plan, Publication, Target
+from experiments.tables.target import RUNNING, Plan, Publication, Target
 
 
 def targets() -> Iterator[Target]:
     """Table 5."""
     about = "time and memory of profiling, ours and Algorithm 1 as printed, of random weights"
-    yield Target("table5", about, _planned, RUNNING)
-
-
-def _planned(asked: Asked) -> "ProfilingCostPlan":
-    return plan_profiling_cost(asked.preset)
+    yield Target("table5", about, lambda asked: plan_profiling_cost(asked.preset), RUNNING)
 
 
 @dataclass(frozen=True)

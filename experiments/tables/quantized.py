@@ -213,11 +213,8 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
         return provenance[job.key]["measured"]
 
     def verdicts(jobs: Mapping[str, Job], benchmarks: Sequence[str]) -> dict[str, BenchmarkResult]:
-        return {
-            name: BenchmarkResult(**measured(jobs[f"accuracy {name}"]))
-            for name in benchmarks
-            if f"accuracy {name}" in jobs
-        }
+        found = {name: jobs.get(f"accuracy {name}") for name in benchmarks}
+        return {name: BenchmarkResult(**measured(job)) for name, job in found.items() if job}
 
     cells = []
     for planned in plan.cells:
