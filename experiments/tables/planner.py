@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Planner:
 
     def __init__(self, table: Table, preset: Preset, selection: Selection) -> None:
         self.table, self.preset, self.selection = table, preset, selection
+        self.job = partial(job_of, preset)
         if table.model not in preset.models:
             raise NotInTableError(
                 f"the preset {preset.name} has no model '{table.model}', which table {table.number} needs"
@@ -76,10 +78,6 @@ class Planner:
         cells += [self._external_cell(name, place) for name, place in self.selection.externals.items()]
         return cells
 
-    def job(self, stage: Stage, label: str, inputs: Mapping[str, Job] | None = None, **more: Any) -> Job:
-        """`job_of` the preset."""
-        return job_of(self.preset, stage, label, inputs, **more)
-
     def _data(self) -> Job:
         from experiments.stages.data import published_files  # which knows all benchmarks
 
@@ -88,17 +86,16 @@ class Planner:
             raise NotInTableError(
                 f"the preset {self.preset.name} has no data for {domain}, which {self.table.called} needs"
             )
-        data = self.preset.data[domain]
+        data, directory = self.preset.data[domain], self.selection.data_dir
         files: dict[str, str] = {}
-        if self.selection.data_dir is not None and not isinstance(data, PublishedData):
-            raise UserError(f"the preset {self.preset.name} generates its problems and reads nothing in a --data-dir")
         if isinstance(data, PublishedData):
-            directory = self.selection.data_dir
             if directory is not None and not directory.is_dir():
                 raise UserError(f"--data-dir {directory} is no directory")
             files = published_files(data, benchmarks, directory)
-            if directory is not None:
-                paths["data_dir"] = str(directory.resolve())
+        elif directory is not None:
+            raise UserError(f"the preset {self.preset.name} generates its problems and reads nothing in a --data-dir")
+        if directory is not None:
+            paths["data_dir"] = str(directory.resolve())
         return self.job(stages.DATA, domain, paths=paths, domain=domain, data=data, benchmarks=benchmarks, files=files)
 
     def _dense(self) -> Job:
@@ -151,7 +148,7 @@ class Planner:
             shared = self._prepared(method, grid)
             for row in (row for row in asked if row in grid.values):
                 percent = grid.values[row] * (1 if grid.rule == "nuclear_norm" else 100)
-                point = {"settings": grid.settings, "rule": grid.rule, "value": grid.values[row]}
+                point: dict[str, Any] = {"settings": grid.settings, "rule": grid.rule, "value": grid.values[row]}
                 compressed = self.job(stages.COMPRESS, f"{method} row {row}", shared, method=method, **point)
                 for seed in self.seeds():
                     cell = PlannedCell(method, row, seed, percent, grid.rule, grid.settings.get("eta"))
@@ -161,7 +158,8 @@ class Planner:
 
     def _prepared(self, method: str, grid: Grid) -> dict[str, Job]:
         """The inputs of compress: the dense model, the method's components, and what its search measured."""
-        own, settings = declared(method, grid.settings), {"method": method, "settings": grid.settings}
+        own = declared(method, grid.settings)
+        settings: dict[str, Any] = {"method": method, "settings": grid.settings}
         start = {"model": self.dense, "data": self.data}
         statistics = {
             f"statistic {name}": self.job(
@@ -173,10 +171,9 @@ class Planner:
         components = self.job(stages.PREPARE, method, {"model": self.dense, **statistics}, **settings, rules=rules)
         inputs = {"model": self.dense, "components": components}
         if own.searches:
-            held_out = self.preset.perplexity
-            load = {"batch_size": held_out.batch_size, "max_length": held_out.max_length}
-            load["rows"] = self.preset.search.rows
-            inputs["sensitivity"] = self.job(stages.SCORE, method, {**inputs, "data": self.data}, **settings, **load)
+            rows, held_out = self.preset.search.rows, self.preset.perplexity
+            load = {"rows": rows, "batch_size": held_out.batch_size, "max_length": held_out.max_length}
+            inputs["sensitivity"] = self.job(stages.SCORE, method, {**inputs, "data": self.data}, **settings | load)
         return inputs
 
     def dense_cell(self) -> PlannedCell:
