@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 FloatArray = npt.NDArray[np.float64]
+CONFIDENCE, RESAMPLES = 0.95, 2000
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ def standard_error(accuracy: float | FloatArray, n: npt.ArrayLike) -> FloatArray
 
 # tables ask for the same few counts again and again, and each is a search
 @lru_cache(maxsize=4096)
-def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of an accuracy of ``correct`` out of ``n`` problems (Wilson 1927, JASA 22:209-212).
+def wilson_interval(correct: float, n: int) -> Interval:
+    """95 % Wilson score interval of an accuracy of ``correct`` out of ``n`` problems (Wilson 1927, JASA 22:209-212).
 
     ``correct`` may be fractional, as the mean count over several seeds is: the interval is then interpolated between
     those of the two whole counts beside it. ``n`` stays the number of problems: a second seed brings no new problems.
@@ -39,11 +40,10 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interva
         raise ValueError(f"an accuracy needs 0 <= correct <= n and n > 0, got {correct} of {n}")
     below = int(np.floor(correct))
     weight = correct - below
-    ends = np.array(binomtest(below, n).proportion_ci(confidence, method="wilson"))
+    ends = np.array(binomtest(below, n).proportion_ci(CONFIDENCE, method="wilson"))
     if weight > 0:
-        ends = (1 - weight) * ends + weight * np.array(
-            binomtest(below + 1, n).proportion_ci(confidence, method="wilson")
-        )
+        above = np.array(binomtest(below + 1, n).proportion_ci(CONFIDENCE, method="wilson"))
+        ends = (1 - weight) * ends + weight * above
     return Interval(float(ends[0]), float(ends[1]))
 
 
@@ -83,17 +83,15 @@ def resampled_accuracies(scores: npt.ArrayLike, counts: FloatArray) -> FloatArra
     return np.asarray(scores, dtype=np.float64) @ counts.T / counts.shape[1]
 
 
-def percentile_interval(draws: FloatArray, confidence: float = 0.95) -> Interval:
-    """Bootstrap percentile interval of draws of shape (resamples,); infinite draws are allowed."""
-    tail = (1 - confidence) / 2
+def percentile_interval(draws: FloatArray) -> Interval:
+    """95 % bootstrap percentile interval of draws of shape (resamples,); infinite draws are allowed."""
+    tail = (1 - CONFIDENCE) / 2
     # 'nearest' keeps infinite draws from turning into nan through interpolation
     low, high = np.quantile(draws, [tail, 1 - tail], method="nearest")
     return Interval(float(low), float(high))
 
 
-def paired_bootstrap(
-    first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95
-) -> Interval:
+def paired_bootstrap(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int) -> Interval:
     """Percentile interval of accuracy(first) - accuracy(second), resampling problems (Efron & Tibshirani 1993, ch. 13).
 
     Args:
@@ -103,8 +101,8 @@ def paired_bootstrap(
         ValueError: the vectors are not of one same length.
     """
     a, b = _paired(first, second)
-    draws = resampled_accuracies((a - b)[None, :], resample_counts(len(a), resamples, seed))
-    return percentile_interval(draws[0], confidence)
+    draws = resampled_accuracies((a - b)[None, :], resample_counts(len(a), RESAMPLES, seed))
+    return percentile_interval(draws[0])
 
 
 def _paired(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

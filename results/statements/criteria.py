@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from results.numbers.printed import PrintedNumber
-from results.numbers.statistics import FloatArray, Interval, percentile_interval
+from results.numbers.statistics import CONFIDENCE, FloatArray, Interval, percentile_interval
 
 Outcome = Literal["holds", "does not hold", "cannot be told apart", "not measured"]
 PrintVerdict = Literal["follows", "does not follow", "cannot be derived"]
@@ -101,12 +101,12 @@ def all_ahead(comparisons: Sequence[Comparison]) -> Finding:
     return Finding("cannot be told apart", f"{text}; the sign is open in {unclear}", figures)
 
 
-def _simultaneous_upper_ends(observed: FloatArray, draws: FloatArray, confidence: float = 0.95) -> FloatArray:
+def _simultaneous_upper_ends(observed: FloatArray, draws: FloatArray) -> FloatArray:
     """Upper ends of a two-sided max-t band: observed (comparisons,), draws (comparisons, resamples)."""
     spread = draws.std(axis=1)
     # a comparison without any spread (all right against all wrong) has no error to standardise
     deviations = (observed - draws.T) / np.where(spread > 0, spread, 1.0)
-    quantile = float(np.quantile(deviations.max(axis=1), (1 + confidence) / 2))
+    quantile = float(np.quantile(deviations.max(axis=1), (1 + CONFIDENCE) / 2))
     ends: FloatArray = observed + quantile * spread
     return ends
 

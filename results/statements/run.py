@@ -11,6 +11,7 @@ from results.measured.quantized_cells import QuantizedCell
 from results.measured.speed_points import SpeedPoint
 from results.numbers.paper import METHOD
 from results.numbers.printed import BENCHMARKS, MODELS
+from results.numbers.statistics import RESAMPLES
 from results.statements.cost_evidence import RIVAL, Costs
 from results.statements.evidence import Evidence, name_points
 from results.statements.quantized_evidence import QuantizedEvidence
@@ -31,7 +32,7 @@ class Run:
     models: Sequence[str] = tuple(MODELS)
     speed: Sequence[SpeedPoint] = ()
     profiling: Sequence[ProfilingPoint] = ()
-    resamples: int = 2000
+    resamples: int = RESAMPLES
     seed: int = 0
 
     @cached_property
