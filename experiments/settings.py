@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evals.code_prompts import Style
 from experiments.errors import UserError
+from results.files import what_is_wrong
 
 HERE = Path(__file__).parent
 Domain = str  # by which a table finds the preset's data; "mathematics" and "code" can be generated
@@ -255,7 +256,7 @@ class Hardware(Settings):
 
 
 class Preset(Settings):
-    """One size of the experiment.
+    """One size of the experiment; a section may extend one before it.
 
     methods, rows: what runs unless the user asks for others. values: row -> value of a method's rank rule, for a
     model that can't be compressed as far as the paper's; the tables say so. data: by domain. models: by the name that
@@ -271,7 +272,7 @@ class Preset(Settings):
     values: dict[str, dict[int, float]] = {}
     data: dict[Domain, Annotated[GeneratedData | PublishedData, Field(discriminator="source")]]
     models: dict[str, Annotated[InitialisedModel | WheelModel | HubModel, Field(discriminator="source")]]
-    finetune: dict[str, Training | None]
+    finetune: dict[str, Training]
     sft: dict[str, Training]
     calibration: Calibration
     evaluation: dict[str, Evaluation]
@@ -318,11 +319,10 @@ def choose(name: str, options: Iterable[str], kind: str) -> str:
 def load_settings(folder: Path, name: str, kind: str, form: type[Form], names: Iterable[str]) -> Form:
     """The settings of a file in a folder, one of those named. Raises UserError with one line for what is wrong."""
     choose(name, names, kind)
-    path = folder / f"{name}.toml"
     try:
-        return form.model_validate({"name": name, **_extended(path)})
+        return form.model_validate({"name": name, **_resolved(_extended(folder / f"{name}.toml"))})
     except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise UserError(f"{path.name} of {folder.name}: {first_line(error)}") from error
+        raise UserError(f"{name}.toml of {folder.name}: {what_is_wrong(error)}") from error
 
 
 def _extended(path: Path) -> dict[str, Any]:
@@ -332,15 +332,18 @@ def _extended(path: Path) -> dict[str, Any]:
     return _laid_over(_extended(path.with_name(f"{base}.toml")), own) if base else own
 
 
+def _resolved(sections: dict[str, Any]) -> dict[str, Any]:
+    """Each section, at any depth, laid over the one before it that it `extends`, if it does."""
+    whole: dict[str, Any] = {}
+    for name, own in sections.items():
+        if isinstance(own, dict):
+            base = own.pop("extends", None)
+            own = _resolved(_laid_over(whole[choose(base, whole, "section")] if base else {}, own))
+        whole[name] = own
+    return whole
+
+
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     both = below.keys() & above.keys()
     nested = {key: _laid_over(below[key], above[key]) for key in both if isinstance(above[key], dict)}
     return below | above | nested
-
-
-def first_line(error: Exception) -> str:
-    """What is wrong with a file of settings, and where in it."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from plots.beside_print import Columns, curves, marks
 from plots.figure_files import write_panels
-from plots.size_accuracy import curves, limits, panels
+from plots.size_accuracy import panels
 from results.measured.cells import DENSE
 from results.measured.quantized_cells import QLORA, QUANTIZED
 from results.numbers.paper import PAPER
@@ -47,15 +48,11 @@ def quantization(
     return panels(measured, printed, benchmark, provenance, _draw, PAPER[table].model, label)
 
 
-def _draw(axes: Axes, points: pd.DataFrame, benchmark: str) -> None:
-    curves(axes, points[points["bits"] == 8], benchmark, prefix="8-bit ")
+def _draw(axes: Axes, points: pd.DataFrame, columns: Columns) -> None:
+    curves(axes, points[points["bits"] == 8], columns, prefix="8-bit ")
     for method, (marker, label) in FOUR_BIT.items():
-        found = points[points["method"] == method]
-        if len(found):
-            axes.errorbar(
-                found["size_pct"], found[f"{benchmark}_acc"], yerr=limits(found, benchmark), fmt=marker, ms=10,
-                mfc="white", color="black", elinewidth=0.9, capsize=2.5, label=label,
-            )  # fmt: skip
+        if len(found := points[points["method"] == method]):
+            marks(axes, found, columns, fmt=marker, ms=10, mfc="white", color="black", label=label)
 
 
 def write_quantization_figure(

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 SEAL = "sealed"
 LARGEST_RECORD = 1 << 28
 """Bytes that a file of text may have."""
@@ -101,6 +103,14 @@ def unseal(text: bytes) -> dict[str, Any]:
     if written is not None and written != _digest(record):
         raise ValueError("the content is not what was written")
     return record
+
+
+def what_is_wrong(error: Exception) -> str:
+    """What is wrong with the content of a file and, if pydantic says it, where in it: on one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

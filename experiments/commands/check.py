@@ -16,15 +16,7 @@ from experiments.errors import CheckError, UserError
 from experiments.settings import choose
 from results.measured.cells import DENSE, Cell, grouped_by_point
 from results.numbers.shown import BLANK
-from results.regression.comparison import (
-    MINIMUM_DROP,
-    Change,
-    Gate,
-    Reference,
-    beside_paper,
-    compare,
-    match,
-)
+from results.regression.comparison import MINIMUM_DROP, Change, Gate, Reference, beside_paper, compare, match
 from results.regression.power import as_seed, planted_drop, seeds_of
 from results.tables.accuracy import AccuracyTable
 from results.tables.columns import Column
@@ -170,20 +162,16 @@ def check_seeds(compared: Comparands, console: Console) -> None:
 
 
 def _held(reference: Path, numbers: Sequence[int]) -> dict[int, Reference]:
-    held = _tables(reference, Reference, numbers)
-    if not held:
-        raise UserError(f"no reference in {reference}: ./reproduce.sh bless makes one of measured tables")
-    return held
+    without = f"no reference in {reference}: ./reproduce.sh bless makes one of measured tables"
+    return _tables(reference, Reference, numbers, without)
 
 
 def _measured(results: Path, numbers: Sequence[int]) -> dict[int, AccuracyTable]:
-    measured = _tables(results, AccuracyTable, numbers)
-    if not measured:
-        raise UserError(f"no accuracy table in {results}: measure one first, such as ./reproduce.sh table6")
-    return measured
+    without = f"no accuracy table in {results}: measure one first, such as ./reproduce.sh table6"
+    return _tables(results, AccuracyTable, numbers, without)
 
 
-def _tables(folder: Path, kind: type[AnyTable], numbers: Sequence[int]) -> dict[int, AnyTable]:
+def _tables(folder: Path, kind: type[AnyTable], numbers: Sequence[int], without: str) -> dict[int, AnyTable]:
     try:
         tables = written(folder, kind)
         for table in tables.values():
@@ -193,6 +181,8 @@ def _tables(folder: Path, kind: type[AnyTable], numbers: Sequence[int]) -> dict[
     for number in numbers:
         if number not in tables:
             raise UserError(f"no Table {number} in {folder}")
+    if not tables:
+        raise UserError(without)
     return {number: table for number, table in tables.items() if number in numbers or not numbers}
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments.commands.options import ROOT
 from experiments.errors import NotInTableError, UserError
 from experiments.settings import Preset, choose, load_preset
-from experiments.tables.target import Asked, Plan, Publication, Selection, Target, targets
+from experiments.tables.target import Asked, Plan, Publication, Selection, targets
 from results.files import filling
 
 if TYPE_CHECKING:
@@ -71,12 +71,14 @@ def planned_from(options: Namespace) -> tuple[Preset, Selection]:
 
 
 def _plans(names: Sequence[str], options: Namespace, console: Console) -> list[tuple[str, Plan]]:
-    """The plans of all that is asked for, each target once."""
-    everything = "all" in names
+    """The plans of all that is asked for, each target once: in the user's order, `all` in its own."""
+    everything, there = "all" in names, targets()
     preset, selection = planned_from(options)
     say = partial(console.print, markup=False, soft_wrap=True)
+    made_with = {name: target.name for target in there.values() for name in target.names}
     plans: list[tuple[str, Plan]] = []
-    for target in _wanted(names):
+    for name in there if everything else dict.fromkeys(made_with[name] for name in names if name in made_with):
+        target = there[name]
         own = frozenset(names) & {*target.names}
         asked = Asked(preset, selection, own, everything, say)
         try:
@@ -87,15 +89,6 @@ def _plans(names: Sequence[str], options: Namespace, console: Console) -> list[t
                 raise
             say(f"left out of all: {reason}")
     return plans
-
-
-def _wanted(names: Sequence[str]) -> list[Target]:
-    """The targets behind the names, in the user's order; `all` in its own."""
-    there = targets()
-    if "all" in names:
-        return [*there.values()]
-    made_with = {name: target.name for target in there.values() for name in target.names}
-    return [there[name] for name in dict.fromkeys(made_with[name] for name in names if name in made_with)]
 
 
 @contextmanager
@@ -227,7 +220,7 @@ def _report(options: Namespace, console: Console) -> None:
     with _one_line():
         page = build_page(folder, options.store, everything, f"--preset {options.preset}")
     write_page(page, typed_command(), folder / PAGE)
-    names = ", ".join(section.label for section in page.sections)
+    names = ", ".join(section.document.label for section in page.sections)
     console.print(f"written to {folder / PAGE}: {names}; {len(page.missing)} not run", markup=False)
 
 

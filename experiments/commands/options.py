@@ -24,6 +24,7 @@ def _rows(text: str) -> tuple[int, ...]:
         raise UserError(f"--rows takes row numbers such as 1,3, not '{text}'") from None
 
 
+# fmt: off
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "preset": {"default": "tiny", "help": "size of the experiment: " + ", ".join(known("presets"))},
     "methods": {"type": _names, "help": "only these methods, comma-separated"},
@@ -32,9 +33,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "seeds": {"type": int, "default": 1, "help": "repeat the second SFT with this many seeds"},
     "eta": {"type": float, "help": "IMPACT's eta instead of .25"},
     "external": {
-        "action": "append",
-        "default": [],
-        "metavar": "NAME=PATH",
+        "action": "append", "default": [], "metavar": "NAME=PATH",
         "help": "a checkpoint of your own, a directory or a name on the hub, as a row measured as it is",
     },
     "random_weights": {"action": "store_true", "help": "random weights in the preset's shape, at printed sizes"},
@@ -43,14 +42,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "new_tokens": {"type": int, "help": "tokens to generate"},
     "routes": {"type": _names, "help": "'growing', 'static fused', 'vllm native', ..., comma-separated"},
     "from": {
-        "dest": "source",
-        "choices": ("runs", "paper"),
-        "default": "runs",
+        "dest": "source", "choices": ("runs", "paper"), "default": "runs",
         "help": "table10 to table13: from measured accuracies or from the printed ones",
     },
     "data_dir": {
-        "type": Path,
-        "metavar": "DIR",
+        "type": Path, "metavar": "DIR",
         "help": "local files of the published data: gsm8k/train.jsonl, gsm8k/test.jsonl, math/..., "
         "humaneval/HumanEval.jsonl, mbpp/mbpp378.jsonl, code/train.jsonl, metamath/train.jsonl",
     },
@@ -60,9 +56,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "run programs that a model wrote without isolation; without it and without bubblewrap none is run",
     },
     "checkpoint_minutes": {
-        "type": float,
-        "default": 10,
-        "metavar": "MINUTES",
+        "type": float, "default": 10, "metavar": "MINUTES",
         "help": "how often a training that takes longer keeps what it would go on from if it were killed; 0: never",
     },
     "cluster": {"metavar": "NAME", "help": "run jobs on a cluster, through this executor plugin of Snakemake: slurm"},
@@ -78,8 +72,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "method": {"default": "impact", "help": "the method"},
     "keep": {"type": float, "metavar": "PERCENT", "help": "k of the rank rule in percent"},
     "target_size": {
-        "type": float,
-        "metavar": "SIZE",
+        "type": float, "metavar": "SIZE",
         "help": "instead of --keep, at most so many parameters, or billions of them",
     },
     "calibration": {"type": Path, "metavar": "FILE", "help": "rows with a prompt and a response (docs/calibration.md)"},
@@ -89,6 +82,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "results": {"type": Path, "metavar": "DIR", "help": "where tables and figures go, or are (results/<preset>)"},
     "cores": {"type": int, "default": len(os.sched_getaffinity(0)), "help": "CPU cores to use"},
 }
+# fmt: on
 """Every option by its name in Python: what argparse is told of it."""
 
 EVERYWHERE = ("preset", "store", "results", "cores", "from", "profile")

@@ -16,9 +16,9 @@ from rich.table import Table as Grid
 
 from experiments.errors import UserError
 from experiments.jobs.job import Job, bundles, with_inputs
-from experiments.settings import HubModel, Settings, Shape, choose, first_line
+from experiments.settings import HubModel, Settings, Shape, choose
 from experiments.stages.registry import STAGES
-from results.files import read_bounded
+from results.files import read_bounded, what_is_wrong
 
 LEAST_HOURS, LEAST_MEMORY_GB = 1.0, 8
 TYPICAL_TIMES = 60  # how much longer than in the tiny preset a stage of a small model may take
@@ -138,10 +138,7 @@ class Cluster:
         asking = ["sacct", "--noheader", "--jobs=1"]
         accounting = subprocess.run(asking, capture_output=True, timeout=60, check=False).returncode == 0
         # without an account Slurm takes the user's default one, the plugin that of the last job
-        return {
-            "no_account": self.profile.account is None,
-            "status_command": "sacct" if accounting else "squeue",
-        }
+        return {"no_account": self.profile.account is None, "status_command": "sacct" if accounting else "squeue"}
 
 
 def load_cluster(executor: str, path: Path | None, gpus: int) -> Cluster:
@@ -152,7 +149,7 @@ def load_cluster(executor: str, path: Path | None, gpus: int) -> Cluster:
     try:
         profile = ClusterProfile.model_validate(tomllib.loads(read_bounded(path).decode()))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"--profile {path}: {first_line(error)}") from error
+        raise UserError(f"--profile {path}: {what_is_wrong(error)}") from error
     for name in profile.stages:
         choose(name, STAGES, "stage")
     return Cluster(executor, profile, gpus)

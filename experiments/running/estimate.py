@@ -29,6 +29,18 @@ TOKENS_PER_ROW = 250  # of MetaMathQA under Llama's tokenizer; the paper's profi
 STORED_BYTES = 4  # of a parameter in a checkpoint: float32
 IMPORTS_GB = 8  # of one process with torch, transformers and CUDA's libraries, generously
 
+# Of stages that cost about the same for every job: GPUs, hours, gigabytes left and bytes left of each parameter beside
+# them, and checkpoints of the dense model in memory.
+_SIMPLE = {
+    "data": (0, 0.1, 1, 0, 0),
+    "base": (0, 0.1, 0, STORED_BYTES, 1.5),
+    "compress": (1, 0.05, 0, STORED_BYTES, 3),
+    "quantize": (1, 0.1, 0, 1, 2),
+    "judge": (0, 0.1, 0, 0, 0),
+    "limits": (1, 0.1, 0, 0, 0),
+    "speed": (1, 0.2, 0, 0, 2),
+}
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -77,6 +89,9 @@ class Estimator:
 
     def cost(self, job: Job) -> Cost:
         """The estimate for one job."""
+        if known := _SIMPLE.get(job.stage.name):
+            gpus, hours, gb, bytes_left, checkpoints = known
+            return Cost(gpus, hours, gb + bytes_left * self.parameters(job) / 1e9, self._memory(checkpoints))
         return getattr(self, f"_{job.stage.name}", self._unknown)(job)
 
     def _unknown(self, job: Job) -> Cost:
@@ -93,12 +108,6 @@ class Estimator:
     def _memory(self, checkpoints: float, more_gb: float = 0.0, processes: int = 1) -> float:
         """Of so many copies of the dense model's checkpoint, more beside them, and processes."""
         return IMPORTS_GB * processes + checkpoints * self.dense * STORED_BYTES / 1e9 + more_gb
-
-    def _data(self, job: Job) -> Cost:
-        return Cost(0, 0.1, 1, self._memory(0))
-
-    def _base(self, job: Job) -> Cost:
-        return Cost(0, 0.1, self.dense * STORED_BYTES / 1e9, self._memory(1.5))
 
     def _finetune(self, job: Job) -> Cost:
         return self._training(job, job.config.training, 1)  # type: ignore[attr-defined]
@@ -148,12 +157,6 @@ class Estimator:
         tokens = config.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
         return Cost(1, evaluations * 2 * self.dense * tokens / BF16_FLOPS / 3600, 0, self._memory(2))
 
-    def _compress(self, job: Job) -> Cost:
-        return Cost(1, 0.05, self.parameters(job) * STORED_BYTES / 1e9, self._memory(3))
-
-    def _quantize(self, job: Job) -> Cost:
-        return Cost(1, 0.1, self.parameters(job) / 1e9, self._memory(2))
-
     def _perplexity(self, job: Job) -> Cost:
         tokens = job.config.perplexity.rows * TOKENS_PER_ROW  # type: ignore[attr-defined]
         hours = 2 * self.parameters(job) * tokens / BF16_FLOPS / 3600 + 0.02
@@ -167,15 +170,6 @@ class Estimator:
         steps = batches * benchmark.typical_tokens * 2
         hours = steps * (self.parameters(job) * 2 / BANDWIDTH + 0.03) / 3600
         return Cost(1, hours, 0.05, self._memory(1.5))
-
-    def _judge(self, job: Job) -> Cost:
-        return Cost(0, 0.1, 0, self._memory(0))
-
-    def _limits(self, job: Job) -> Cost:
-        return Cost(1, 0.1, 0, self._memory(0))
-
-    def _speed(self, job: Job) -> Cost:
-        return Cost(1, 0.2, 0, self._memory(2))
 
     def _profiling_cost(self, job: Job) -> Cost:
         config = job.config
@@ -213,10 +207,9 @@ def _printed_sizes(plan: "AccuracyPlan") -> dict[tuple[str, int], float]:
     """(method, row) -> parameters, of the paper's table; nothing of one that it does not have."""
     if plan.table.number is None:
         return {}
-    from results.numbers.printed import printed_table
+    from results.numbers.printed import printed_lines
 
-    rows = printed_table(plan.table.number).to_dict("records")
-    return {(str(row["method"]), int(row["row"])): float(row["model_size_b"]) * 1e9 for row in rows}
+    return {point: float(line["model_size_b"]) * 1e9 for point, line in printed_lines(plan.table.number).items()}
 
 
 def missing_here(plan: "AccuracyPlan", source: HubModel, store: Path, disk_gb: float) -> list[str]:

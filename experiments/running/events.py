@@ -11,6 +11,7 @@ from experiments.running.observer import Event, Observer
 
 SUFFIX = ".jsonl"
 PROGRESS_EVERY_S = 5.0
+READ_EVERY_S = 2.0
 
 
 class EventFile:
@@ -36,10 +37,8 @@ class Follower:
     ended with for good. deaths: name -> why its latest attempt came to nothing.
     """
 
-    def __init__(
-        self, folder: Path, bundles: Mapping[str, list[Job]], observer: Observer, every_s: float = 2.0
-    ) -> None:
-        self.folder, self.bundles, self.observer, self.every_s = folder, bundles, observer, every_s
+    def __init__(self, folder: Path, bundles: Mapping[str, list[Job]], observer: Observer) -> None:
+        self.folder, self.bundles, self.observer = folder, bundles, observer
         self.errors: dict[str, str] = {}
         self.deaths: dict[str, str] = {}
         self.running: set[str] = set()
@@ -79,7 +78,7 @@ class Follower:
                 self.observer(Event(self.bundles[name], "ended", (line,)))
 
     def _follow(self) -> None:
-        while not self._over.wait(self.every_s):
+        while not self._over.wait(READ_EVERY_S):
             self.poll()
 
     def _pass_on(self, name: str, event: Event) -> None:

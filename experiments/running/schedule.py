@@ -254,25 +254,16 @@ def _snakemake(
     from snakemake.api import SnakemakeApi
     from snakemake.logging import logger
     from snakemake.scheduling.greedy import SchedulerSettings
+    from snakemake.settings import types
     from snakemake.settings.enums import Quietness
-    from snakemake.settings.types import (
-        ConfigSettings,
-        DAGSettings,
-        ExecutionSettings,
-        OutputSettings,
-        RerunTrigger,
-        ResourceSettings,
-        SchedulingSettings,
-        WorkflowSettings,
-    )
 
-    output = OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
-    resources = ResourceSettings(cores=cores, resources={"gpu": gpus})
+    output = types.OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
+    resources = types.ResourceSettings(cores=cores, resources={"gpu": gpus})
     # The store's own lock, which the kernel lets go of, stands in for Snakemake's, which a kill leaves behind.
-    execution = ExecutionSettings(lock=False, use_threads=True, keep_metadata=False)
+    execution = types.ExecutionSettings(lock=False, use_threads=True, keep_metadata=False)
     executor: dict[str, Any] = {"executor": "local"}
     if cluster:
-        resources = ResourceSettings(nodes=cluster.profile.jobs)
+        resources = types.ResourceSettings(nodes=cluster.profile.jobs)
         execution = replace(execution, retries=cluster.profile.retries, latency_wait=LATENCY_S)
         executor = {"executor": cluster.executor, "executor_settings": cluster.plugin_settings()}
     failures = _failures
@@ -282,12 +273,14 @@ def _snakemake(
         with _noticing_interrupts(interrupted), SnakemakeApi(output) as api:
             workflow = api.workflow(
                 resource_settings=resources,
-                config_settings=ConfigSettings(config={"schedule": str(schedule)}),
-                workflow_settings=WorkflowSettings(),
+                config_settings=types.ConfigSettings(config={"schedule": str(schedule)}),
+                workflow_settings=types.WorkflowSettings(),
                 snakefile=SNAKEFILE,
                 workdir=store.root,
             )
-            dag = workflow.dag(DAGSettings(targets={"all"}, rerun_triggers={RerunTrigger.MTIME}, force_incomplete=True))
+            dag = workflow.dag(
+                types.DAGSettings(targets={"all"}, rerun_triggers={types.RerunTrigger.MTIME}, force_incomplete=True)
+            )
             if cluster and follower:
                 # nothing public says of one rule of a running workflow that it isn't to be tried again
                 attempts = Attempts(follower, cluster.profile.retries, workflow._workflow.get_rule)
@@ -296,7 +289,7 @@ def _snakemake(
             dag.execute_workflow(
                 **executor,
                 execution_settings=execution,
-                scheduling_settings=SchedulingSettings(scheduler="greedy"),
+                scheduling_settings=types.SchedulingSettings(scheduler="greedy"),
                 scheduler_settings=SchedulerSettings(),
             )
     except Exception as error:

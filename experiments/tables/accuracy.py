@@ -11,7 +11,7 @@ from experiments.jobs.job import Job, with_inputs
 from experiments.settings import Preset
 from experiments.tables.declared import Table, accuracy_tables, load_table
 from experiments.tables.planner import EXTERNAL, PlannedCell, Planner
-from experiments.tables.target import OF_MODELS, Asked, Publication, Selection, Target
+from experiments.tables.target import OF_MODELS, Asked, Plan, Publication, Selection, Target
 from results.measured.cells import BenchmarkResult, Cell
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _planned(name: str, asked: Asked) -> "AccuracyPlan":
 
 
 @dataclass(frozen=True)
-class AccuracyPlan:
+class AccuracyPlan(Plan):
     """The cells of one table at one preset; wanted: of its own name, its figures' and its derived table's."""
 
     table: Table
@@ -125,12 +125,7 @@ def measured_cells(plan: AccuracyPlan, provenance: dict[str, dict[str, Any]]) ->
         parameters = measured(made)["parameters"] if made else dense_parameters
         cells.append(
             Cell(
-                method=cell.method,
-                row=cell.row,
-                keep_pct=cell.keep_pct,
-                rank_rule=cell.rank_rule,
-                eta=cell.eta,
-                seed=cell.seed,
+                **{name: getattr(cell, name) for name in ("method", "row", "keep_pct", "rank_rule", "eta", "seed")},
                 parameters=parameters,
                 dense_parameters=dense_parameters,
                 ppl_before_sft=measured(cell.jobs["ppl_before"])["perplexity"],

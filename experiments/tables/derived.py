@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from experiments.tables.target import Publication
-from results.statements.claims import claims
 from results.statements.reductions import reductions_from_paper
+from results.statements.run import Run
+from results.statements.verdicts import claims
 from results.tables.accuracy import AccuracyTable
 from results.tables.claims import claims_document
 from results.tables.profiling import ProfilingTable
@@ -28,12 +29,12 @@ def measured_claims(folder: Path, command: str) -> Publication:
     """
     tables, quantized = written(folder, AccuracyTable), written(folder, QuantizedTable)
     speed, profiling = written(folder, SpeedTable), written(folder, ProfilingTable)
-    found = claims(
-        {number: table.cells for number, table in tables.items()},
-        [cell for table in quantized.values() for cell in table.measured],
-        [point for table in speed.values() for point in table.measured],
-        [point for table in profiling.values() for point in table.measured],
+    run = Run(
+        cells={number: table.cells for number, table in tables.items()},
+        quantized=[cell for table in quantized.values() for cell in table.measured],
+        speed=[point for table in speed.values() for point in table.measured],
+        profiling=[point for table in profiling.values() for point in table.measured],
     )
     names = ", ".join(f"Table {number}" for number in sorted({*tables, *quantized, *speed, *profiling})) or "none"
-    document = claims_document(found, {"command": command, "measured tables": f"{names} of {folder.name}"})
+    document = claims_document(claims(run), {"command": command, "measured tables": f"{names} of {folder.name}"})
     return Publication("claims", "", document, remarks=[f"measured tables: {names} (in {folder})"])

@@ -11,7 +11,7 @@ from experiments.jobs.store import Store
 from experiments.settings import Gauge, Preset
 from experiments.tables.declared import load_quantized_table
 from experiments.tables.quantized import BITS, QuantizationPlan, of_table, plan_quantization, quantized_cells
-from experiments.tables.target import OF_MODELS, Asked, Listed, Publication, Selection, Target
+from experiments.tables.target import OF_MODELS, Asked, Plan, Publication, Selection, Target
 from results.measured.cells import DENSE
 
 
@@ -25,7 +25,7 @@ def _planned(asked: Asked) -> "GaugePlan":
 
 
 @dataclass(frozen=True)
-class GaugePlan(Listed):
+class GaugePlan(Plan):
     """One plan of Table 1 for each scheme and gauge."""
 
     plans: list[QuantizationPlan]

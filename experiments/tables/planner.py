@@ -2,41 +2,19 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from baselines.declarations import declared, method_names
 from experiments.errors import NotInTableError, UserError
 from experiments.jobs.external import HUB, checkpoint_hash
 from experiments.jobs.job import Job
+from experiments.jobs.stage import Stage
 from experiments.settings import ExternalModel, HubModel, Preset, PublishedData, choose
-from experiments.stages.configs import (
-    BaseConfig,
-    CompressConfig,
-    DataConfig,
-    EvaluateConfig,
-    JudgeConfig,
-    PerplexityConfig,
-    PrepareConfig,
-    ProfileConfig,
-    ScoreConfig,
-    TrainConfig,
-)
-from experiments.stages.registry import (
-    BASE,
-    COMPRESS,
-    DATA,
-    EVALUATE,
-    FINETUNE,
-    JUDGE,
-    PERPLEXITY,
-    PREPARE,
-    PROFILE,
-    SCORE,
-    SFT,
-)
+from experiments.stages import registry as stages
 from experiments.tables.declared import Grid, Table
 from experiments.tables.target import Selection, choose_rows
 from results.measured.cells import DENSE, DENSE_SFT
@@ -62,12 +40,26 @@ class PlannedCell:
         return f"{self.method}:{self.row}"
 
 
+def job_of(
+    preset: Preset,
+    stage: Stage,
+    label: str,
+    inputs: Mapping[str, Job] | None = None,
+    paths: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Job:
+    """A stage's job with these settings; precision and attention, where it has them, are else the preset's."""
+    hardware = {name: getattr(preset.hardware, name) for name in ("precision", "attention")}
+    own = {name: value for name, value in hardware.items() if name in stage.config.model_fields}
+    return Job(stage, stage.config(**own | settings), inputs or {}, paths or {}, label)
+
+
 class Planner:
     """Builds the jobs of a table's cells; one method for each part of the pipeline."""
 
     def __init__(self, table: Table, preset: Preset, selection: Selection) -> None:
         self.table, self.preset, self.selection = table, preset, selection
-        self.attention = preset.hardware.attention
+        self.job = partial(job_of, preset)
         if table.model not in preset.models:
             raise NotInTableError(
                 f"the preset {preset.name} has no model '{table.model}', which table {table.number} needs"
@@ -94,19 +86,17 @@ class Planner:
             raise NotInTableError(
                 f"the preset {self.preset.name} has no data for {domain}, which {self.table.called} needs"
             )
-        data = self.preset.data[domain]
+        data, directory = self.preset.data[domain], self.selection.data_dir
         files: dict[str, str] = {}
-        if self.selection.data_dir is not None and not isinstance(data, PublishedData):
-            raise UserError(f"the preset {self.preset.name} generates its problems and reads nothing in a --data-dir")
         if isinstance(data, PublishedData):
-            directory = self.selection.data_dir
             if directory is not None and not directory.is_dir():
                 raise UserError(f"--data-dir {directory} is no directory")
             files = published_files(data, benchmarks, directory)
-            if directory is not None:
-                paths["data_dir"] = str(directory.resolve())
-        config = DataConfig(domain=domain, data=data, benchmarks=benchmarks, files=files)
-        return Job(DATA, config, paths=paths, label=domain)
+        elif directory is not None:
+            raise UserError(f"the preset {self.preset.name} generates its problems and reads nothing in a --data-dir")
+        if directory is not None:
+            paths["data_dir"] = str(directory.resolve())
+        return self.job(stages.DATA, domain, paths=paths, domain=domain, data=data, benchmarks=benchmarks, files=files)
 
     def _dense(self) -> Job:
         source, paths = self.preset.models[self.table.model], {}
@@ -117,12 +107,12 @@ class Planner:
             local = source.directory(self.selection.model_dir.resolve())
             if local.is_dir():  # without it the stage ends in a line that says where it was looked for
                 source = source.model_copy(update={"content": checkpoint_hash(str(local), compressible=True)})
-        base = Job(BASE, BaseConfig(model=source), paths=paths, label=self.table.model)
+        base = self.job(stages.BASE, self.table.model, paths=paths, model=source)
         training = self.preset.finetune_of(self.table.size)
         if training is None:
             return base
-        config = TrainConfig(training=training, seed=self.preset.seed, attention=self.attention)
-        return Job(FINETUNE, config, {"model": base, "data": self.data}, label=self.table.model)
+        inputs = {"model": base, "data": self.data}
+        return self.job(stages.FINETUNE, self.table.model, inputs, training=training, seed=self.preset.seed)
 
     def _grids(self, method: str) -> list[Grid]:
         """The method's grid, one for each of its settings, with the preset's and the user's laid over the declared."""
@@ -158,8 +148,8 @@ class Planner:
             shared = self._prepared(method, grid)
             for row in (row for row in asked if row in grid.values):
                 percent = grid.values[row] * (1 if grid.rule == "nuclear_norm" else 100)
-                config = CompressConfig(method=method, settings=grid.settings, rule=grid.rule, value=grid.values[row])
-                compressed = Job(COMPRESS, config, shared, label=f"{method} row {row}")
+                point: dict[str, Any] = {"settings": grid.settings, "rule": grid.rule, "value": grid.values[row]}
+                compressed = self.job(stages.COMPRESS, f"{method} row {row}", shared, method=method, **point)
                 for seed in self.seeds():
                     cell = PlannedCell(method, row, seed, percent, grid.rule, grid.settings.get("eta"))
                     cell.jobs = {"compress": compressed, **self._measured_twice(compressed, compressed.label, seed)}
@@ -168,34 +158,22 @@ class Planner:
 
     def _prepared(self, method: str, grid: Grid) -> dict[str, Job]:
         """The inputs of compress: the dense model, the method's components, and what its search measured."""
+        own = declared(method, grid.settings)
+        settings: dict[str, Any] = {"method": method, "settings": grid.settings}
+        start = {"model": self.dense, "data": self.data}
         statistics = {
-            f"statistic {name}": Job(
-                PROFILE,
-                ProfileConfig(statistic=name, calibration=self.preset.calibration, attention=self.attention),
-                {"model": self.dense, "data": self.data},
-                label=name,
+            f"statistic {name}": self.job(
+                stages.PROFILE, name, start, statistic=name, calibration=self.preset.calibration
             )
-            for name in sorted(declared(method, grid.settings).statistics)
+            for name in sorted(own.statistics)
         }
         rules = tuple((grid.rule, value) for _, value in sorted(grid.values.items()))
-        components = Job(
-            PREPARE,
-            PrepareConfig(method=method, settings=grid.settings, rules=rules),
-            {"model": self.dense, **statistics},
-            label=method,
-        )
+        components = self.job(stages.PREPARE, method, {"model": self.dense, **statistics}, **settings, rules=rules)
         inputs = {"model": self.dense, "components": components}
-        if declared(method, grid.settings).searches:
-            config = ScoreConfig(
-                method=method,
-                settings=grid.settings,
-                rows=self.preset.search.rows,
-                batch_size=self.preset.perplexity.batch_size,
-                max_length=self.preset.perplexity.max_length,
-                precision=self.preset.hardware.precision,
-                attention=self.attention,
-            )
-            inputs["sensitivity"] = Job(SCORE, config, {**inputs, "data": self.data}, label=method)
+        if own.searches:
+            rows, held_out = self.preset.search.rows, self.preset.perplexity
+            load = {"rows": rows, "batch_size": held_out.batch_size, "max_length": held_out.max_length}
+            inputs["sensitivity"] = self.job(stages.SCORE, method, {**inputs, "data": self.data}, **settings | load)
         return inputs
 
     def dense_cell(self) -> PlannedCell:
@@ -222,7 +200,7 @@ class Planner:
         content = checkpoint_hash(place)
         # a directory may lie anywhere; on the hub the owner is part of what tells two models apart
         source = ExternalModel(source="external", name=place if content == HUB else Path(place).name, content=content)
-        model = Job(BASE, BaseConfig(model=source), paths={"checkpoint": place}, label=name)
+        model = self.job(stages.BASE, name, paths={"checkpoint": place}, model=source)
         cell = PlannedCell(name, 1, self.preset.seed, math.nan, EXTERNAL, None)
         cell.jobs = {EXTERNAL: model, "ppl_before": self.perplexity(model, name), **self.accuracies(model, name)}
         return cell
@@ -230,10 +208,9 @@ class Planner:
     def _measured_twice(self, model: Job, label: str, seed: int) -> dict[str, Job]:
         """Perplexity before the second SFT, the SFT, and everything after it."""
         training = self.preset.sft_of(self.table.size)
-        config = TrainConfig(training=training, seed=seed, attention=self.attention)
         if seed != self.preset.seed:
             label = f"{label} seed {seed}"
-        tuned = Job(SFT, config, {"model": model, "data": self.data}, label=label)
+        tuned = self.job(stages.SFT, label, {"model": model, "data": self.data}, training=training, seed=seed)
         return {
             "ppl_before": self.perplexity(model, f"{label} before SFT"),
             "sft": tuned,
@@ -243,10 +220,8 @@ class Planner:
 
     def perplexity(self, model: Job, label: str) -> Job:
         """The model's perplexity on held-out responses."""
-        config = PerplexityConfig(
-            perplexity=self.preset.perplexity, precision=self.preset.hardware.precision, attention=self.attention
-        )
-        return Job(PERPLEXITY, config, {"model": model, "data": self.data}, label=label)
+        inputs = {"model": model, "data": self.data}
+        return self.job(stages.PERPLEXITY, label, inputs, perplexity=self.preset.perplexity)
 
     def accuracies(self, model: Job, label: str) -> dict[str, Job]:
         """ "accuracy BENCHMARK" -> the verdicts on the model's completions."""
@@ -258,18 +233,13 @@ class Planner:
     def _accuracy(self, model: Job, benchmark: str, label: str) -> Job:
         from evals.benchmarks import BENCHMARKS
 
-        evaluation = EvaluateConfig(
-            benchmark=benchmark,
-            evaluation=self.preset.evaluation_of(benchmark),
-            precision=self.preset.hardware.precision,
-            attention=self.attention,
-        )
-        completions = Job(EVALUATE, evaluation, {"model": model, "data": self.data}, label=label)
-        isolation: Literal["bubblewrap", "none"] | None = None
+        asked, inputs = self.preset.evaluation_of(benchmark), {"model": model, "data": self.data}
+        completions = self.job(stages.EVALUATE, label, inputs, benchmark=benchmark, evaluation=asked)
+        isolation = None
         if BENCHMARKS[benchmark].executes:
             isolation = "bubblewrap" if self.selection.isolated else "none"
-        judging = JudgeConfig(benchmark=benchmark, isolation=isolation)
-        return Job(JUDGE, judging, {"generations": completions, "data": self.data}, label=label)
+        judged = {"generations": completions, "data": self.data}
+        return self.job(stages.JUDGE, label, judged, benchmark=benchmark, isolation=isolation)
 
     def seeds(self) -> range:
         """Those of the second SFT."""

@@ -9,23 +9,19 @@ from experiments.errors import UserError
 from experiments.jobs.job import Job
 from experiments.jobs.store import Store
 from experiments.settings import Preset, choose
-from experiments.stages.configs import ProfilingCostConfig
 from experiments.stages.registry import PROFILING_COST
-from experiments.tables.target import RUNNING, Asked, Listed, Publication, Target
+from experiments.tables.planner import job_of
+from experiments.tables.target import RUNNING, Plan, Publication, Target
 
 
 def targets() -> Iterator[Target]:
     """Table 5."""
     about = "time and memory of profiling, ours and Algorithm 1 as printed, of random weights"
-    yield Target("table5", about, _planned, RUNNING)
-
-
-def _planned(asked: Asked) -> "ProfilingCostPlan":
-    return plan_profiling_cost(asked.preset)
+    yield Target("table5", about, lambda asked: plan_profiling_cost(asked.preset), RUNNING)
 
 
 @dataclass(frozen=True)
-class ProfilingCostPlan(Listed):
+class ProfilingCostPlan(Plan):
     """The points of Table 5 at one preset. jobs_of: (method, implementation) -> its job."""
 
     preset: Preset
@@ -63,12 +59,13 @@ def plan_profiling_cost(preset: Preset) -> ProfilingCostPlan:
         for implementation in implementations:
             if implementation in ("estimated", "streamed") and searches != (implementation == "estimated"):
                 raise UserError(f"the preset {preset.name} has no way to profile {method} '{implementation}'")
-            config = ProfilingCostConfig(
+            jobs[method, implementation] = job_of(
+                preset,
+                PROFILING_COST,
+                f"{method}, {implementation}",
                 method=method,
                 implementation=implementation,
                 load=preset.profiling_cost.load,
                 candidates=preset.search.candidates if searches else (),
-                attention=preset.hardware.attention,
             )
-            jobs[method, implementation] = Job(PROFILING_COST, config, label=f"{method}, {implementation}")
     return ProfilingCostPlan(preset, jobs)

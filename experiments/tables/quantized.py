@@ -10,11 +10,10 @@ from experiments.errors import NotInTableError
 from experiments.jobs.job import Job, with_inputs
 from experiments.jobs.store import Store
 from experiments.settings import Preset, choose
-from experiments.stages.configs import QLoraConfig, QuantizeConfig
 from experiments.stages.registry import QLORA, QUANTIZE
 from experiments.tables.declared import QuantizedTable, Table, load_quantized_table, load_table, quantized_tables
 from experiments.tables.planner import PlannedCell, Planner
-from experiments.tables.target import OF_MODELS, Asked, Listed, Publication, Selection, Target, choose_rows
+from experiments.tables.target import OF_MODELS, Asked, Plan, Publication, Selection, Target, choose_rows
 from results.measured.cells import DENSE, BenchmarkResult
 from results.measured.quantized_cells import QLORA as ADAPTED
 from results.measured.quantized_cells import QUANTIZED, QuantizedCell
@@ -72,7 +71,7 @@ class PlannedQuantization:
 
 
 @dataclass(frozen=True)
-class QuantizationPlan(Listed):
+class QuantizationPlan(Plan):
     """The cells of Table 1, 2 or 3 at one preset.
 
     beside: the 4-bit models of the same dense model, with which the figure is drawn and statements are judged.
@@ -164,16 +163,15 @@ def _four_bit(table: Table, planner: Planner, selection: Selection) -> Iterator[
 
 def _adapted(table: Table, planner: Planner) -> Iterator[PlannedQuantization]:
     """QLoRA, once a seed. No model is its own before quantization."""
-    settings, precision = planner.preset.quantization.qlora, planner.preset.hardware.precision
+    settings = planner.preset.quantization.qlora
     start = planner.dense
     if settings.start == "base":
         start = start.inputs.get("model", start)
-    config = QuantizeConfig(scheme="nf4", gauge="as trained", precision=precision)
-    four_bit = Job(QUANTIZE, config, {"model": start}, label=f"{table.model} {settings.start} nf4")
+    label = f"{table.model} {settings.start} nf4"
+    four_bit = planner.job(QUANTIZE, label, {"model": start}, scheme="nf4", gauge="as trained")
     for seed in planner.seeds():
         label = f"{table.model} {ADAPTED}" + f" seed {seed}" * (seed != planner.preset.seed)
-        training = QLoraConfig(qlora=settings, seed=seed, precision=precision, attention=planner.attention)
-        tuned = Job(QLORA, training, {"model": four_bit, "data": planner.data}, label=label)
+        tuned = planner.job(QLORA, label, {"model": four_bit, "data": planner.data}, qlora=settings, seed=seed)
         jobs = {"quantize": four_bit, "qlora": tuned, "perplexity": planner.perplexity(tuned, label)}
         cell = PlannedCell(ADAPTED, 1, seed, math.nan, "none", None)
         jobs |= planner.accuracies(tuned, label)
@@ -203,10 +201,7 @@ def _quantized(
     """A cell's finished model, quantized and measured."""
     model = cell.jobs.get("sft") or cell.jobs["dense"]
     label = f"{model.label} {scheme}" + " balanced" * (gauge == "balanced")
-    config = QuantizeConfig.model_validate(
-        {"scheme": scheme, "gauge": gauge, "precision": planner.preset.hardware.precision}
-    )
-    made = Job(QUANTIZE, config, {"model": model}, label=label)
+    made = planner.job(QUANTIZE, label, {"model": model}, scheme=scheme, gauge=gauge)
     jobs = {"quantize": made, "perplexity": planner.perplexity(made, label), **planner.accuracies(made, label)}
     return PlannedQuantization(table, method, row, scheme, gauge, cell, jobs)
 
@@ -218,11 +213,8 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
         return provenance[job.key]["measured"]
 
     def verdicts(jobs: Mapping[str, Job], benchmarks: Sequence[str]) -> dict[str, BenchmarkResult]:
-        return {
-            name: BenchmarkResult(**measured(jobs[f"accuracy {name}"]))
-            for name in benchmarks
-            if f"accuracy {name}" in jobs
-        }
+        found = {name: jobs.get(f"accuracy {name}") for name in benchmarks}
+        return {name: BenchmarkResult(**measured(job)) for name, job in found.items() if job}
 
     cells = []
     for planned in plan.cells:
@@ -239,15 +231,10 @@ def quantized_cells(plan: QuantizationPlan, provenance: Mapping[str, Mapping[str
         cells.append(
             QuantizedCell(
                 model=planned.table.model,
-                method=planned.method,
-                row=planned.row,
+                **{name: getattr(planned, name) for name in ("method", "row", "scheme", "gauge")},
+                **{name: getattr(cell, name) for name in ("rank_rule", "eta", "seed")},
                 keep=cell.keep_pct if compressed else None,
-                rank_rule=cell.rank_rule,
-                eta=cell.eta,
                 bits=bits,
-                scheme=planned.scheme,
-                gauge=planned.gauge,
-                seed=cell.seed,
                 parameters=parameters,
                 dense_parameters=dense,
                 nominal_bytes=round(nominal * bits / 8),

@@ -8,11 +8,12 @@ from typing import Any, get_args
 from experiments.jobs.job import Job, with_inputs
 from experiments.jobs.store import Store
 from experiments.settings import Preset, Route, Shape, VllmRoute, choose
-from experiments.stages.configs import LimitsConfig, RandomWeights, SpeedConfig
+from experiments.stages.configs import RandomWeights
 from experiments.stages.registry import LIMITS, SPEED
 from experiments.tables.accuracy import AccuracyPlan, measured_cells, plan_table
 from experiments.tables.declared import load_table
-from experiments.tables.target import OF_MODELS, Asked, Listed, Publication, Target
+from experiments.tables.planner import job_of
+from experiments.tables.target import OF_MODELS, Asked, Plan, Publication, Target
 from results.measured.cells import DENSE
 
 ROUTES: dict[str, dict[str, Any]] = {
@@ -41,7 +42,7 @@ def _planned(asked: Asked) -> "SpeedPlan":
 
 
 @dataclass(frozen=True)
-class SpeedPlan(Listed):
+class SpeedPlan(Plan):
     """The points of Table 14 at one preset.
 
     models: the accuracy table whose models are measured; None: random weights in the preset's shape, at the printed
@@ -104,19 +105,16 @@ def plan_speed(
 
     Raises UserError for a route that doesn't exist.
     """
-    speed, attention = preset.speed, preset.hardware.attention
-    limits = Job(LIMITS, LimitsConfig(precision=speed.load.precision), label=speed.load.precision)
+    speed, precision = preset.speed, preset.speed.load.precision
+    limits = job_of(preset, LIMITS, precision, precision=precision)
     jobs = {}
     for method, row, model in _models_of(models) if models else _random(speed.shape, rows, methods):
         for name in speed.routes:
-            config = SpeedConfig(
-                load=speed.load,
-                **ROUTES[choose(name, ROUTES, "route")],
-                attention=attention,
-                random=model if isinstance(model, RandomWeights) else None,
-            )
+            route = ROUTES[choose(name, ROUTES, "route")]
+            random = model if isinstance(model, RandomWeights) else None
             inputs = {"limits": limits} | ({"model": model} if isinstance(model, Job) else {})
-            jobs[method, row, name] = Job(SPEED, config, inputs, label=f"{method} row {row}, {name}")
+            label = f"{method} row {row}, {name}"
+            jobs[method, row, name] = job_of(preset, SPEED, label, inputs, load=speed.load, random=random, **route)
     return SpeedPlan(preset, models, jobs)
 
 

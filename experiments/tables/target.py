@@ -1,10 +1,11 @@
 """Targets: what can be asked for by name, a table or a figure, with the plan that measures it and what comes of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from experiments.errors import NotInTableError
 from experiments.settings import Preset
@@ -89,41 +90,30 @@ class Publication:
     runs: Mapping[str, str] = field(default_factory=dict)
 
 
-class Plan(Protocol):
+class Plan(ABC):
     """A target's jobs, and what is published of them once they are finished."""
 
     @property
+    @abstractmethod
     def jobs(self) -> "list[Job]":
         """Every job, inputs first."""
 
     @property
     def consulted(self) -> "Sequence[Job]":
         """Further jobs whose outputs it looks at if they are finished, but does not make."""
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """Of the names that its target makes, those that are published; empty where all of them are."""
-
-    def publications(self, store: "Store", command: str) -> Iterator[Publication]:
-        """What was asked for, from the finished jobs. Raises UserError for what can't stand in one table."""
-
-    def show_missing(self, missing: "Sequence[Job]", store: Path, console: "Console") -> None:
-        """What a dry run says of the jobs that would run."""
-
-
-class Listed:
-    """A plan whose dry run lists its jobs, that looks at no others and publishes all that it makes."""
-
-    @property
-    def consulted(self) -> "Sequence[Job]":
         return ()
 
     @property
     def wanted(self) -> frozenset[str]:
+        """Of the names that its target makes, those that are published; empty where all of them are."""
         return frozenset()
 
+    @abstractmethod
+    def publications(self, store: "Store", command: str) -> Iterator[Publication]:
+        """What was asked for, from the finished jobs. Raises UserError for what can't stand in one table."""
+
     def show_missing(self, missing: "Sequence[Job]", store: Path, console: "Console") -> None:
-        """A line a job."""
+        """What a dry run says of the jobs that would run: a line each."""
         for job in missing:
             console.print(job.describe(), markup=False)
         console.print(f"{len(missing)} jobs would run")

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
+
+from results.measured.record import Record
 
 DENSE = "dense"
 DENSE_SFT = "dense_sft"
 
 
-class BenchmarkResult(BaseModel):
+class BenchmarkResult(Record):
     """Pass@1 of one model on one benchmark: whether each of the ``n`` problems was solved, in the benchmark's order.
 
     In JSON the marks are one string of 0 and 1, so that a committed table stays readable; lists are read as well.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     n: int = Field(gt=0)
     correct: list[bool]
@@ -36,7 +36,7 @@ class BenchmarkResult(BaseModel):
         return self
 
 
-class Cell(BaseModel):
+class Cell(Record):
     """One measured point of a table.
 
     ``dense`` is the fine-tuned model before any second SFT; ``dense_sft`` is the control, the same model given the
@@ -44,9 +44,6 @@ class Cell(BaseModel):
     value that ``rank_rule`` was given, in percent; sizes count parameters; perplexities are per benchmark or text name;
     ``runs`` names for every stage the run that the numbers come from.
     """
-
-    # a destroyed model may well have infinite perplexity: recorded as such, in JSON too
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     method: str
     row: int = Field(ge=0)

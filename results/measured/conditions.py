@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from results.measured.record import Record
 
 
-class Machine(BaseModel):
+class Machine(Record):
     """Where something was measured, and the type of its weights."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dtype: str
     device: str

@@ -1,11 +1,12 @@
 """The typed record of one measured point of Table 5: one way of profiling for one method."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from results.measured.conditions import Machine
+from results.measured.record import Record
 
 
-class _Load(BaseModel):
+class _Load(Record):
     parameters: int = Field(gt=0)
     rows: int = Field(gt=0)
     tokens: int = Field(gt=0)
@@ -21,27 +22,23 @@ class ProfilingConditions(Machine, _Load):
         return f"{self.parameters / 1e9:.4g} B parameters, {load}, {super().__str__()}"
 
 
-class Extrapolation(BaseModel):
+class Extrapolation(Record):
     """What a point would cost elsewhere: counted from operations and bytes, not measured.
 
     hours: each phase at the rate that was measured. memory_gb: weights and accumulators alone.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     hours: float = Field(gt=0)
     memory_gb: float = Field(gt=0)
 
 
-class ProfilingPoint(BaseModel):
+class ProfilingPoint(Record):
     """One way of profiling for one method: seconds by phase, and memory in GB of 10^9 bytes.
 
     ``implementation`` is "ours", "streamed", "estimated" or "naive". ``memory_before_gb`` is what was held once the
     model was there, on a CPU with all libraries. ``search``: of what a search consists, in words. ``runs`` names the
     stage's run.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     implementation: str
@@ -53,7 +50,7 @@ class ProfilingPoint(BaseModel):
     weights_gb: float = Field(gt=0)
     search: str = ""
     extrapolated: Extrapolation | None = None
-    runs: dict[str, str] = {}
+    runs: dict[str, str] = Field(default_factory=dict)
 
     @property
     def place(self) -> str:

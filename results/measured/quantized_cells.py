@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from results.measured.cells import DENSE, BenchmarkResult, grouped
+from results.measured.record import Record
 
 QUANTIZED = "quantized"
 QLORA = "qlora"
 
 
-class QuantizedCell(BaseModel):
+class QuantizedCell(Record):
     """One measured point of Table 1 or 2 (8 bits) or of Table 3 (4 bits).
 
     ``model`` is one that the table has ("7b" or "13b"), for whose printed numbers the measured model stands. ``dense``
@@ -23,9 +24,6 @@ class QuantizedCell(BaseModel):
     ``unquantized_perplexity`` how it did then; an adapter trained on quantized weights has no such model. ``runs``
     names for every stage the run that the numbers come from.
     """
-
-    # a destroyed model may well have infinite perplexity: recorded as such, in JSON too
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     model: str = Field(min_length=1)
     method: str

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from results.measured.cells import DENSE
 from results.measured.conditions import Machine
+from results.measured.record import Record
 
 
-class Spread(BaseModel):
+class Spread(Record):
     """Median, lowest and highest over repetitions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     median: float = Field(gt=0)
     low: float = Field(gt=0)
@@ -26,10 +25,8 @@ class Spread(BaseModel):
         return self
 
 
-class PhaseSpeed(BaseModel):
+class PhaseSpeed(Record):
     """Tokens a second of one phase, and what the machine allows: by memory bandwidth, and by its matrix rate."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens_per_s: Spread
     bandwidth_bound_tok_s: float | None = Field(default=None, gt=0)
@@ -42,7 +39,7 @@ class PhaseSpeed(BaseModel):
         return 100 * self.tokens_per_s.median / min(bounds) if bounds else np.nan
 
 
-class _Load(BaseModel):
+class _Load(Record):
     batch_size: int = Field(gt=0)
     prompt_tokens: int = Field(gt=0)
     new_tokens: int = Field(gt=0)
@@ -57,7 +54,7 @@ class Conditions(Machine, _Load):
         return f"{load}, {super().__str__()}"
 
 
-class SpeedPoint(BaseModel):
+class SpeedPoint(Record):
     """One measured point: a model's speed and memory on one route.
 
     ``route`` is how it ran, in words ("hf growing", "hf cuda_graph fused", "vllm native"). ``total`` counts generated
@@ -65,8 +62,6 @@ class SpeedPoint(BaseModel):
     apart leaves them out. Memory is in GB of 10^9 bytes, ``memory_kind`` says of what. ``random_weights``: no method
     was run, the ranks are one share of full rank everywhere. ``runs`` names the stages' runs.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str
     row: int = Field(ge=0)
@@ -83,7 +78,7 @@ class SpeedPoint(BaseModel):
     weights_gb: float = Field(gt=0)
     bandwidth_gb_s: float | None = Field(default=None, gt=0)
     matrix_rate_tflop_s: float | None = Field(default=None, gt=0)
-    runs: dict[str, str] = {}
+    runs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 
     @property
@@ -106,7 +101,6 @@ def speed_point(
     engine: str = "hf",
     random_weights: bool = False,
     runs: Mapping[str, str] | None = None,
-    note: str = "",
 ) -> SpeedPoint:
     """A point from a measurement of `evals.speed` as a mapping (``dataclasses.asdict``, or what JSON made of it).
 
@@ -116,15 +110,15 @@ def speed_point(
         ValueError: something is missing, or is no measurement.
     """
     settings, limits = measured["settings"], measured["limits"]
-
-    def phase(name: str) -> PhaseSpeed:
-        values = measured[name]
-        return PhaseSpeed(
-            tokens_per_s=Spread(**values["tokens_per_s"]),
-            bandwidth_bound_tok_s=values["bandwidth_bound"],
-            rate_bound_tok_s=values["rate_bound"],
+    phases: dict[str, Any] = {
+        name: PhaseSpeed(
+            tokens_per_s=speed["tokens_per_s"],
+            bandwidth_bound_tok_s=speed["bandwidth_bound"],
+            rate_bound_tok_s=speed["rate_bound"],
         )
-
+        for name in ("prefill", "decode", "total")
+        if (speed := measured[name])
+    }
     return SpeedPoint(
         method=method,
         row=row,
@@ -136,14 +130,11 @@ def speed_point(
             **{name: measured[name] for name in ("dtype", "device", "hardware", "threads")},
         ),
         repetitions=settings["repetitions"],
-        prefill=phase("prefill") if measured["prefill"] else None,
-        decode=phase("decode") if measured["decode"] else None,
-        total=phase("total"),
+        **phases,
         memory_gb=measured["peak_memory"] / 1e9,
         memory_kind=measured["memory_kind"],
         weights_gb=measured["weight_memory"] / 1e9,
         bandwidth_gb_s=limits["bandwidth"] / 1e9 if limits else None,
         matrix_rate_tflop_s=limits["matrix_rate"] / 1e12 if limits else None,
         runs=dict(runs or {}),
-        note=note,
     )

@@ -1,15 +1,15 @@
 """The numbers printed in the IMPACT paper (ACL 2026), Tables 1 to 14, as committed CSV files in ``results/paper``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from results.measured.cells import DENSE
+from results.measured.record import Record
 from results.numbers.paper import PAPER
 
 PAPER_TABLES = Path(__file__).parents[1] / "paper"
@@ -44,10 +44,8 @@ BENCHMARKS = ("gsm8k", "math")
 PRINTED_PROBLEMS = {"gsm8k": 1319, "math": 5000, "humaneval": 164, "mbpp": 378}
 
 
-class PrintedNumber(BaseModel):
+class PrintedNumber(Record):
     """One printed number by its place: ``method`` and ``row`` are None in tables without them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: int
     method: str | None
@@ -76,6 +74,11 @@ def printed_table(number: int) -> pd.DataFrame:
     return _read(path).copy()
 
 
+def printed_lines(number: int) -> dict[tuple[str, int], dict[Hashable, Any]]:
+    """The lines of a table that has methods and rows, by these."""
+    return {(str(line["method"]), int(line["row"])): line for line in printed_table(number).to_dict("records")}
+
+
 @cache
 def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
@@ -92,7 +95,7 @@ def printed_benchmarks(number: int) -> list[str]:
     return [str(name).removesuffix("_acc") for name in printed_table(number).columns if str(name).endswith("_acc")]
 
 
-def printed_numbers(table: int, columns: Sequence[str], **at: str | float) -> tuple[PrintedNumber, ...]:
+def printed_numbers(table: int, columns: Sequence[str], **at: Hashable) -> tuple[PrintedNumber, ...]:
     """The numbers in ``columns`` of the one line of a printed table whose other columns have the values ``at``.
 
     In tables without methods or rows ``at`` becomes part of the number's column: ``gsm8k_acc (keep_pct 50, eta 0)``.

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 FloatArray = npt.NDArray[np.float64]
+CONFIDENCE, RESAMPLES = 0.95, 2000
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,6 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Discordant pairs and the exact two-sided p-value."""
-
-    only_first: int
-    only_second: int
-    p_value: float
-
-
 def standard_error(accuracy: float | FloatArray, n: npt.ArrayLike) -> FloatArray:
     """Binomial standard errors of accuracies over ``n`` problems, of shapes that broadcast."""
     errors: FloatArray = np.sqrt(accuracy * (1 - accuracy) / np.asarray(n))
@@ -35,8 +27,8 @@ def standard_error(accuracy: float | FloatArray, n: npt.ArrayLike) -> FloatArray
 
 # tables ask for the same few counts again and again, and each is a search
 @lru_cache(maxsize=4096)
-def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of an accuracy of ``correct`` out of ``n`` problems (Wilson 1927, JASA 22:209-212).
+def wilson_interval(correct: float, n: int) -> Interval:
+    """95 % Wilson score interval of an accuracy of ``correct`` out of ``n`` problems (Wilson 1927, JASA 22:209-212).
 
     ``correct`` may be fractional, as the mean count over several seeds is: the interval is then interpolated between
     those of the two whole counts beside it. ``n`` stays the number of problems: a second seed brings no new problems.
@@ -48,16 +40,16 @@ def wilson_interval(correct: float, n: int, confidence: float = 0.95) -> Interva
         raise ValueError(f"an accuracy needs 0 <= correct <= n and n > 0, got {correct} of {n}")
     below = int(np.floor(correct))
     weight = correct - below
-    ends = np.array(binomtest(below, n).proportion_ci(confidence, method="wilson"))
+    ends = np.array(binomtest(below, n).proportion_ci(CONFIDENCE, method="wilson"))
     if weight > 0:
-        ends = (1 - weight) * ends + weight * np.array(
-            binomtest(below + 1, n).proportion_ci(confidence, method="wilson")
-        )
+        above = np.array(binomtest(below + 1, n).proportion_ci(CONFIDENCE, method="wilson"))
+        ends = (1 - weight) * ends + weight * above
     return Interval(float(ends[0]), float(ends[1]))
 
 
-def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
-    """Exact McNemar test (McNemar 1947, Psychometrika 12:153-157) of two models on the same problems.
+def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Two-sided p-value of the exact McNemar test (McNemar 1947, Psychometrika 12:153-157) of two models on the same
+    problems: of those that one alone solved, each is as likely the first's as the second's.
 
     Args:
         first, second: booleans of shape (n,), whether each model solved each problem.
@@ -66,11 +58,8 @@ def mcnemar_exact(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
         ValueError: the vectors are not of one same length.
     """
     a, b = _paired(first, second)
-    only_first = int(np.sum((a > 0) & (b == 0)))
-    only_second = int(np.sum((a == 0) & (b > 0)))
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
-    return McNemar(only_first, only_second, p_value)
+    only_first, discordant = int(np.sum((a > 0) & (b == 0))), int(np.sum((a > 0) != (b > 0)))
+    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 # a table asks for the same two again and again: its benchmarks in turn
@@ -94,17 +83,15 @@ def resampled_accuracies(scores: npt.ArrayLike, counts: FloatArray) -> FloatArra
     return np.asarray(scores, dtype=np.float64) @ counts.T / counts.shape[1]
 
 
-def percentile_interval(draws: FloatArray, confidence: float = 0.95) -> Interval:
-    """Bootstrap percentile interval of draws of shape (resamples,); infinite draws are allowed."""
-    tail = (1 - confidence) / 2
+def percentile_interval(draws: FloatArray) -> Interval:
+    """95 % bootstrap percentile interval of draws of shape (resamples,); infinite draws are allowed."""
+    tail = (1 - CONFIDENCE) / 2
     # 'nearest' keeps infinite draws from turning into nan through interpolation
     low, high = np.quantile(draws, [tail, 1 - tail], method="nearest")
     return Interval(float(low), float(high))
 
 
-def paired_bootstrap(
-    first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95
-) -> Interval:
+def paired_bootstrap(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int) -> Interval:
     """Percentile interval of accuracy(first) - accuracy(second), resampling problems (Efron & Tibshirani 1993, ch. 13).
 
     Args:
@@ -114,8 +101,8 @@ def paired_bootstrap(
         ValueError: the vectors are not of one same length.
     """
     a, b = _paired(first, second)
-    draws = resampled_accuracies((a - b)[None, :], resample_counts(len(a), resamples, seed))
-    return percentile_interval(draws[0], confidence)
+    draws = resampled_accuracies((a - b)[None, :], resample_counts(len(a), RESAMPLES, seed))
+    return percentile_interval(draws[0])
 
 
 def _paired(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -50,11 +50,6 @@ class Section:
     places: Sequence[Place]
     derived_from: str
 
-    @property
-    def label(self) -> str:
-        """What a person calls it."""
-        return self.document.label
-
 
 @dataclass(frozen=True)
 class Missing:
@@ -101,9 +96,9 @@ def build_page(folder: Path, store: Path, targets: Mapping[str, str], arguments:
     tables = sorted((path.stem for path in PAPER_TABLES.glob("table*.csv")), key=lambda stem: _order(Path(stem)))
     wanted = dict.fromkeys([*tables, *(f"figure{number}" for number in PAPER_FIGURES), *targets])
     claims = [c for d in documents.values() if isinstance(d, ClaimList) for c in d.claims if c.kind == "claim"]
-    judged: dict[str, list[str]] = {
-        "On the paper's own printed numbers": [claim.printed_verdict for claim in claims],
-        "Measured here": [claim.measured_verdict for claim in claims],
+    judged = {
+        "On the paper's own printed numbers": Counter[str](claim.printed_verdict for claim in claims),
+        "Measured here": Counter[str](claim.measured_verdict for claim in claims),
     }
     return Page(
         name=folder.resolve().name,
@@ -120,7 +115,7 @@ def build_page(folder: Path, store: Path, targets: Mapping[str, str], arguments:
             for note in document.notes
             if note.startswith("Printed") and "but not measured" in note
         ],
-        tallies={heading: Counter(verdicts) for heading, verdicts in judged.items() if claims},
+        tallies=judged if claims else {},
     )
 
 

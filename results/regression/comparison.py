@@ -208,21 +208,17 @@ def paired_by_method(matched: Sequence[Matched], reference: Tables, run: Tables)
     Tables on the same benchmark, with as many problems of it, are on the same problems: those of a preset.
     """
     counts: dict[str, dict[tuple[str, int], IntArray]] = defaultdict(dict)
-    marks: dict[str, int] = defaultdict(int)
-    flipped: dict[str, int] = defaultdict(int)
     for number, one, other in matched:
-        dense = (next((cell for cell in tables[number] if cell.method == DENSE), None) for tables in (reference, run))
-        models = (one, other, *dense)
+        dense = [next((cell for cell in tables[number] if cell.method == DENSE), None) for tables in (reference, run)]
         for name, result in one.benchmarks.items():
-            solved = np.array([_marks(model, name, result.n) for model in models])
+            before, after, *of_dense = (_marks(model, name, result.n) for model in (one, other, *dense))
+            marked = np.array([before, after, *of_dense, np.ones(result.n, dtype=np.int64), before != after])
             problems = name, result.n
-            counts[one.method][problems] = counts[one.method].get(problems, 0) + solved
-            marks[one.method] += result.n
-            flipped[one.method] += int(np.sum(solved[0] != solved[1]))
+            counts[one.method][problems] = counts[one.method].get(problems, 0) + marked
     paired = {}
     for method, by_problem in counts.items():
-        before, after, dense_before, dense_after = np.concatenate([*by_problem.values()], axis=1)
-        paired[method] = Pairs(before, after, dense_before, dense_after, marks[method], flipped[method])
+        before, after, dense_before, dense_after, marks, flipped = np.concatenate([*by_problem.values()], axis=1)
+        paired[method] = Pairs(before, after, dense_before, dense_after, int(marks.sum()), int(flipped.sum()))
     return paired
 
 

@@ -28,15 +28,15 @@ def as_seed(tables: Tables, seed: int, name: int) -> dict[Any, list[Cell]]:
 
     What has a single seed, as the dense model, which gets no second SFT, is part of every such run.
     """
-    chosen: dict[Any, list[Cell]] = {}
-    for number, cells in tables.items():
-        chosen[number] = []
-        for group in grouped_by_point(cells).values():
-            if len(group) == 1:
-                chosen[number].append(group[0])
-            else:
-                chosen[number] += [c.model_copy(update={"seed": name}) for c in group if c.seed == seed]
-    return chosen
+    return {
+        number: [
+            cell if len(group) == 1 else cell.model_copy(update={"seed": name})
+            for group in grouped_by_point(cells).values()
+            for cell in group
+            if len(group) == 1 or cell.seed == seed
+        ]
+        for number, cells in tables.items()
+    }
 
 
 def seed_spread(tables: Tables) -> tuple[float, float]:

@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from results.measured.cells import DENSE
 from results.numbers.paper import BASELINES, METHOD
-from results.numbers.printed import DERIVED_TABLE, PrintedNumber, adjacent_numbers, printed_numbers
+from results.numbers.printed import DERIVED_TABLE, PrintedNumber, adjacent_numbers, printed_benchmarks, printed_numbers
 from results.numbers.rounding import PERCENT_HALF_CELL, printed_reductions
 from results.numbers.statistics import Interval, percentile_interval
 from results.statements.criteria import (
@@ -17,7 +16,6 @@ from results.statements.criteria import (
     Finding,
     Outcome,
     Recomputed,
-    Sentence,
     all_ahead,
     bounded,
     compared,
@@ -25,26 +23,43 @@ from results.statements.criteria import (
     follows,
     pair,
 )
-from results.statements.evidence import Evidence, Point
+from results.statements.evidence import Evidence, Point, name_missing
+from results.statements.run import Run
+from results.statements.statement import Statement
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statement(Sentence, ABC):
-    """A sentence that measured cells can speak to; ``methods`` are those it compares IMPACT with."""
+class AccuracyStatement(Statement, ABC):
+    """A sentence about one accuracy table; ``methods`` are those it compares IMPACT with."""
 
-    methods: tuple[str, ...]
+    methods: tuple[str, ...] = BASELINES
 
-    def benchmarks(self, measured: Sequence[str]) -> Sequence[str]:
-        """The benchmarks it speaks of, one verdict each; "" for one that speaks of sizes only."""
-        return measured
+    @property
+    def table(self) -> int:
+        """The table that it is about."""
+        (table,) = self.tables
+        return table
+
+    @property
+    def name(self) -> str:
+        return f"table{self.table}-{self.id}"
+
+    def benchmarks(self, measured: Sequence[str] | None = None) -> Sequence[str]:
+        return printed_benchmarks(self.table) if measured is None else measured
+
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        """What a run says, if all the points that it speaks of were measured, the dense model included."""
+        if (evidence := run.accuracies.get(self.table)) is None:
+            return Finding("not measured", f"Table {self.table} is not measured.")
+        spoken_of = {METHOD, *self.methods} | ({DENSE} if benchmark else set())
+        found = evidence.values.get(benchmark, {}) if benchmark else evidence.sizes
+        if missing := name_missing(self.table, found, spoken_of):
+            return Finding("not measured", f"This run lacks {missing}.")
+        return self._measured(evidence, benchmark)
 
     @abstractmethod
-    def judge(self, evidence: Evidence, benchmark: str) -> Finding:
+    def _measured(self, evidence: Evidence, benchmark: str) -> Finding:
         """What complete evidence of a run says."""
-
-    @abstractmethod
-    def on_print(self, number: int, benchmark: str) -> Recomputed:
-        """What the printed accuracy table of that number says."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class _AtOwnSize(Comparison):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outperforms(Statement):
+class Outperforms(AccuracyStatement):
     """At every row IMPACT is more accurate than every baseline at IMPACT's size.
 
     A baseline's accuracy there is interpolated between its adjacent points. Where a baseline has no model so small, its
@@ -76,13 +91,13 @@ class Outperforms(Statement):
     where none fails but a smaller model of IMPACT's is less accurate than the one that stands in.
     """
 
-    def judge(self, evidence: Evidence, benchmark: str) -> Finding:
+    def _measured(self, evidence: Evidence, benchmark: str) -> Finding:
         comparisons = self._comparisons(evidence, benchmark)
         found = all_ahead(comparisons)
         return replace(found, explanation=f"{_ahead(comparisons)} {found.explanation}.")
 
-    def on_print(self, number: int, benchmark: str) -> Recomputed:
-        comparisons = self._comparisons(Evidence.printed(number), benchmark)
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        comparisons = self._comparisons(Evidence.printed(self.table), benchmark)
         silent = [c for c in comparisons if not c.refutes and c.difference < 0]
         fails = any(c.refutes and c.difference <= 0 for c in comparisons)
         worst = min(comparisons, key=lambda c: c.difference)
@@ -91,7 +106,7 @@ class Outperforms(Statement):
         return Recomputed(
             "does not follow" if fails else "cannot be derived" if silent else "follows",
             f"{_ahead(comparisons)}{nothing if silent else ''}.",
-            _cited(number, benchmark, worst.row, worst.baseline, worst.size),
+            _cited(self.table, benchmark, worst.row, worst.baseline, worst.size),
             {"smallest_difference_points": worst.difference},
         )
 
@@ -116,29 +131,33 @@ def _ahead(comparisons: Sequence[_AtOwnSize]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizeReduction(Statement):
+class SizeReduction(AccuracyStatement):
     """A claim in percent about how much smaller IMPACT is than the best of some baselines at IMPACT's accuracy.
 
-    The best baseline is footnote 2's (`numbers.matching`); ``over`` says whether the claim is about the largest or the
-    smallest reduction among IMPACT's models, ``compressed_over`` limits it to those more than that many times smaller
-    than the dense one. Where an IMPACT model is more accurate than every baseline model, dense included, its reduction
-    lies between that against the dense model and 100 %; where a baseline's smallest model is smaller than every match
-    and more accurate still, only an upper bound is known. Interval: 95 % bootstrap percentiles over problems of those
-    bounds. The largest of several noisy values is biased upwards; the interval is not corrected for that.
+    The best baseline is footnote 2's (`numbers.matching`). The largest reduction among IMPACT's models is claimed to be
+    that much ("up to"), or ``everywhere`` the smallest to be more ("over"); ``compressed_over`` limits it to models
+    more than that many times smaller than the dense one. Where an IMPACT model is more accurate than every baseline
+    model, dense included, its reduction lies between that against the dense model and 100 %; where a baseline's
+    smallest model is smaller than every match and more accurate still, only an upper bound is known. Interval: 95 %
+    bootstrap percentiles over problems of those bounds. The largest of several noisy values is biased upwards; the
+    interval is not corrected for that.
 
     Of printed numbers, "over X %" follows when they satisfy it as they stand, and "up to X %" when some numbers that
     print as the table does have X as their largest reduction, to the digit printed.
     """
 
     claims: Mapping[str, float]
-    over: Literal["largest", "smallest"]
-    strictly: bool
+    everywhere: bool = False
     compressed_over: float = 0.0
 
-    def benchmarks(self, measured: Sequence[str]) -> Sequence[str]:
-        return [name for name in measured if name in self.claims]
+    def benchmarks(self, measured: Sequence[str] | None = None) -> Sequence[str]:
+        return [name for name in super().benchmarks(measured) if name in self.claims]
 
-    def judge(self, evidence: Evidence, benchmark: str) -> Finding:
+    @property
+    def _which(self) -> str:
+        return "smallest" if self.everywhere else "largest"
+
+    def _measured(self, evidence: Evidence, benchmark: str) -> Finding:
         claim = self.claims[benchmark]
         own = evidence.curve(METHOD, benchmark)
         rows, lows, highs = [], [], []
@@ -151,7 +170,7 @@ class SizeReduction(Statement):
                     highs.append(100 * (1 - size / greatest))
         if not rows:
             return Finding("not measured", f"No IMPACT model here is over {self.compressed_over:g} times smaller.")
-        pick = np.max if self.over == "largest" else np.min
+        pick = np.min if self.everywhere else np.max
         low, high = pick(np.array(lows), axis=0), pick(np.array(highs), axis=0)
         chosen = [
             row for row, *ends in zip(rows, lows, highs, strict=True) if [e[0] for e in ends] == [low[0], high[0]]
@@ -165,42 +184,42 @@ class SizeReduction(Statement):
             "interval_high_pct": interval.high,
         }
         return Finding(
-            compared(interval.low, interval.high, claim, self.strictly),
-            f"Measured, the {self.over} reduction at the same accuracy is {bounded(low[0], high[0])}"
+            compared(interval.low, interval.high, claim, strictly=self.everywhere),
+            f"Measured, the {self._which} reduction at the same accuracy is {bounded(low[0], high[0])}"
             f"{f', at row {chosen[0]}' if chosen else ''} (95 % {pair(interval)}); the claim is "
-            f"{'over' if self.strictly else 'up to'} {claim:g} %.",
+            f"{'over' if self.everywhere else 'up to'} {claim:g} %.",
             figures,
         )
 
-    def on_print(self, number: int, benchmark: str) -> Recomputed:
+    def on_print(self, benchmark: str = "") -> Recomputed:
         claim = self.claims[benchmark]
-        dense = Evidence.printed(number).sizes[DENSE, 0]
+        dense = Evidence.printed(self.table).sizes[DENSE, 0]
         entries = [
             entry
-            for entry in printed_reductions(number, benchmark, self.methods)
+            for entry in printed_reductions(self.table, benchmark, self.methods)
             if dense > self.compressed_over * entry.size
         ]
-        pick = max if self.over == "largest" else min
+        pick = min if self.everywhere else max
         entry = pick(entries, key=lambda e: e.reduction_pct)
         reach = Interval(pick(e.reductions.low for e in entries), pick(e.reductions.high for e in entries))
         assert entry.match is not None, "the dense model is on every printed curve"
         reached = (
             entry.reduction_pct > claim
-            if self.strictly
+            if self.everywhere
             else reach.low - PERCENT_HALF_CELL <= claim <= reach.high + PERCENT_HALF_CELL
         )
-        rests_on = _cited(number, benchmark, entry.row, entry.match.method, entry.match.size)
+        rests_on = _cited(self.table, benchmark, entry.row, entry.match.method, entry.match.size)
         text = (
-            f"The {self.over} reduction at the same accuracy is {entry.reduction_pct:.1f} % (rounding allows "
+            f"The {self._which} reduction at the same accuracy is {entry.reduction_pct:.1f} % (rounding allows "
             f"{pair(reach)}), at row {entry.row} against {entry.match.method}"
         )
-        best = next(e.match for e in printed_reductions(number, benchmark, BASELINES) if e.row == entry.row)
+        best = next(e.match for e in printed_reductions(self.table, benchmark, BASELINES) if e.row == entry.row)
         if entry.match == best:
             derived = printed_numbers(
-                DERIVED_TABLE[number], ["size_reduction_pct"], benchmark=benchmark, impact_size_b=entry.size
+                DERIVED_TABLE[self.table], ["size_reduction_pct"], benchmark=benchmark, impact_size_b=entry.size
             )
             rests_on = (*rests_on, *derived)
-            text += f"; Table {DERIVED_TABLE[number]} prints {derived[0].value:g} % for that row"
+            text += f"; Table {DERIVED_TABLE[self.table]} prints {derived[0].value:g} % for that row"
         figures: dict[str, float | None] = {
             "claim_pct": claim,
             "reduction_pct": entry.reduction_pct,
@@ -211,7 +230,7 @@ class SizeReduction(Statement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IsBestBaseline(Statement):
+class IsBestBaseline(AccuracyStatement):
     """At the accuracy of every IMPACT model ``baseline`` is footnote 2's best of ``methods``.
 
     A model more accurate than all baselines contradicts nothing. It holds when so in over 97.5 % of the bootstrap's
@@ -220,7 +239,7 @@ class IsBestBaseline(Statement):
 
     baseline: str
 
-    def judge(self, evidence: Evidence, benchmark: str) -> Finding:
+    def _measured(self, evidence: Evidence, benchmark: str) -> Finding:
         own = evidence.curve(METHOD, benchmark)
         best = []
         for (_, row), accuracy in zip(own.points, own.values, strict=True):
@@ -237,8 +256,8 @@ class IsBestBaseline(Statement):
             {"rows": float(table[:, 0].sum()), "resamples_pct": 100 * share},
         )
 
-    def on_print(self, number: int, benchmark: str) -> Recomputed:
-        entries = printed_reductions(number, benchmark, self.methods)
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        entries = printed_reductions(self.table, benchmark, self.methods)
         others = [e for e in entries if e.match and e.match.method != self.baseline]
         shown = others or entries
         return Recomputed(
@@ -249,20 +268,20 @@ class IsBestBaseline(Statement):
                 found
                 for entry in shown
                 if entry.match
-                for found in _cited(number, benchmark, entry.row, entry.match.method, entry.match.size)
+                for found in _cited(self.table, benchmark, entry.row, entry.match.method, entry.match.size)
             ),
             {"rows": float(len(entries) - len(others))},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallerAtSameSetting(Statement):
+class SmallerAtSameSetting(AccuracyStatement):
     """At every shared value of the rank rule IMPACT's model is smaller than AFM's. No sampling error enters."""
 
-    def benchmarks(self, measured: Sequence[str]) -> Sequence[str]:
-        return [""]
+    def benchmarks(self, measured: Sequence[str] | None = None) -> Sequence[str]:
+        return ("",)
 
-    def judge(self, evidence: Evidence, benchmark: str) -> Finding:
+    def _measured(self, evidence: Evidence, benchmark: str) -> Finding:
         ratios = [ratio for ratio, _, _ in self._ratios(evidence)]
         if not ratios:
             return Finding("not measured", "IMPACT and AFM share no value of the rank rule in this run.")
@@ -274,11 +293,11 @@ class SmallerAtSameSetting(Statement):
             {"smallest_ratio_pct": 100 * min(ratios), "largest_ratio_pct": 100 * max(ratios)},
         )
 
-    def on_print(self, number: int, benchmark: str) -> Recomputed:
-        evidence = Evidence.printed(number)
-        finding = self.judge(evidence, benchmark)
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        evidence = Evidence.printed(self.table)
+        finding = self._measured(evidence, benchmark)
         _, *closest = max(self._ratios(evidence))
-        numbers = [printed_numbers(number, ["model_size_b"], method=m, row=r) for m, r in closest]
+        numbers = [printed_numbers(self.table, ["model_size_b"], method=m, row=r) for m, r in closest]
         return Recomputed(
             follows(finding.verdict == "holds"),
             finding.explanation,

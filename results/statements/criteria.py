@@ -7,21 +7,11 @@ from typing import Literal
 import numpy as np
 
 from results.numbers.printed import PrintedNumber
-from results.numbers.statistics import FloatArray, Interval, percentile_interval
+from results.numbers.statistics import CONFIDENCE, FloatArray, Interval, percentile_interval
 
 Outcome = Literal["holds", "does not hold", "cannot be told apart", "not measured"]
 PrintVerdict = Literal["follows", "does not follow", "cannot be derived"]
 Kind = Literal["claim", "finding"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sentence:
-    """A sentence of the paper; a finding is none, but a pattern of its numbers."""
-
-    id: str
-    sentence: str
-    section: str
-    kind: Kind = "claim"
 
 
 @dataclass(frozen=True)
@@ -65,8 +55,9 @@ def agreed(outcomes: Iterable[Outcome]) -> Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """IMPACT's accuracy minus another model's, (1 + resamples,) in points; it may support that IMPACT is ahead, or
-    refute it, or either.
+    """A difference that ought to be above zero, such as IMPACT's accuracy minus another model's.
+
+    It is (1 + resamples,) in points; it may support that it is above zero, or refute it, or either.
     """
 
     differences: FloatArray
@@ -80,34 +71,21 @@ class Comparison:
 
 
 def all_ahead(comparisons: Sequence[Comparison]) -> Finding:
-    """`all_above_zero` of their differences."""
-    return all_above_zero(
-        np.array([comparison.differences for comparison in comparisons]),
-        supports=[comparison.supports for comparison in comparisons],
-        refutes=[comparison.refutes for comparison in comparisons],
-    )
-
-
-def all_above_zero(
-    differences: FloatArray, supports: Sequence[bool] | bool = True, refutes: Sequence[bool] | bool = True
-) -> Finding:
-    """Whether all of some differences, (comparisons, 1 + resamples) in points, are above zero.
+    """Whether all of some differences are above zero.
 
     They are when every 95 % interval is above zero; they are not when, by a band that covers all comparisons at once
     (95 %, max-t bootstrap), some difference is below zero.
-
-    Args:
-        supports, refutes: of each comparison, which of the two outcomes it may show.
 
     Returns:
         The verdict, the interval of the smallest difference and the number of those that stand against the verdict in
         words that follow upon that difference, and its figures.
     """
+    differences = np.array([comparison.differences for comparison in comparisons])
     observed, draws = differences[:, 0], differences[:, 1:]
     worst = int(np.argmin(observed))
     intervals = [percentile_interval(row) for row in draws]
-    bottoms = np.where(supports, [interval.low for interval in intervals], -np.inf)
-    tops = np.where(refutes, _simultaneous_upper_ends(observed, draws), np.inf)
+    bottoms = np.where([c.supports for c in comparisons], [interval.low for interval in intervals], -np.inf)
+    tops = np.where([c.refutes for c in comparisons], _simultaneous_upper_ends(observed, draws), np.inf)
     figures: dict[str, float | None] = {
         "smallest_difference_points": float(observed[worst]),
         "low_points": intervals[worst].low,
@@ -123,12 +101,12 @@ def all_above_zero(
     return Finding("cannot be told apart", f"{text}; the sign is open in {unclear}", figures)
 
 
-def _simultaneous_upper_ends(observed: FloatArray, draws: FloatArray, confidence: float = 0.95) -> FloatArray:
+def _simultaneous_upper_ends(observed: FloatArray, draws: FloatArray) -> FloatArray:
     """Upper ends of a two-sided max-t band: observed (comparisons,), draws (comparisons, resamples)."""
     spread = draws.std(axis=1)
     # a comparison without any spread (all right against all wrong) has no error to standardise
     deviations = (observed - draws.T) / np.where(spread > 0, spread, 1.0)
-    quantile = float(np.quantile(deviations.max(axis=1), (1 + confidence) / 2))
+    quantile = float(np.quantile(deviations.max(axis=1), (1 + CONFIDENCE) / 2))
     ends: FloatArray = observed + quantile * spread
     return ends
 

@@ -10,7 +10,7 @@ import pandas as pd
 from results.measured.cells import DENSE, BenchmarkResult, Cell, grouped_by_point
 from results.numbers.matching import size_bounds_at_accuracy, values_at_size
 from results.numbers.printed import printed_benchmarks, printed_table
-from results.numbers.statistics import FloatArray, resample_counts, resampled_accuracies
+from results.numbers.statistics import RESAMPLES, FloatArray, resample_counts, resampled_accuracies
 
 # a method and its row
 Point = tuple[str, int]
@@ -46,7 +46,7 @@ class Evidence:
     settings: Mapping[Point, tuple[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def measured(cls, cells: Sequence[Cell], *, resamples: int = 2000, seed: int = 0) -> "Evidence":
+    def measured(cls, cells: Sequence[Cell], *, resamples: int = RESAMPLES, seed: int = 0) -> "Evidence":
         """Points of a run. One set of resampled problems a benchmark serves all models: comparisons are paired.
 
         With several seeds a problem's score is its mean over seeds: the resamples show the sampling of problems only.
@@ -74,9 +74,7 @@ class Evidence:
         return cls(
             sizes=dict(zip(points, lines[size].astype(float), strict=True)),
             values={
-                name: {
-                    p: np.array([value]) for p, value in zip(points, lines[f"{name}_acc"].astype(float), strict=True)
-                }
+                name: dict(zip(points, lines[f"{name}_acc"].to_numpy(dtype=np.float64)[:, None], strict=True))
                 for name in benchmarks
             },
             settings={(method, row): ("row", float(row)) for method, row in points},

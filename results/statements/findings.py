@@ -1,6 +1,6 @@
 """What the printed tables show beyond what the text says of them, recomputed from their numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -30,36 +30,49 @@ from results.numbers.rounding import (
     reduction_pct,
 )
 from results.numbers.statistics import standard_error
-from results.statements.criteria import Kind, Recomputed, Sentence, follows
+from results.statements.criteria import Finding, Kind, Recomputed, follows
 from results.statements.quantized_evidence import FOUR_BIT, QuantizedEvidence, cited
 from results.statements.reductions import COUNTED, ROUNDED, ReductionTable, reductions_from_paper
+from results.statements.run import Run
+from results.statements.statement import Statement
 
 Recompute = Callable[[], Recomputed]
 _ACCURACIES = [f"{benchmark}_acc" for benchmark in BENCHMARKS]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrintedStatement(Sentence):
+class PrintedStatement(Statement):
     """A sentence that only printed numbers can speak to in this harness, and the function that recomputes it."""
 
     recompute: Recompute
+    kind: Kind = "finding"
     benchmark: str = ""
 
+    def benchmarks(self, measured: Sequence[str] | None = None) -> Sequence[str]:
+        return (self.benchmark,)
 
-PRINTED_STATEMENTS: list[PrintedStatement] = []
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        if self.kind == "finding":
+            return Finding("not measured", "About the printed numbers only.")
+        tables = sorted({number.table for number in self.on_print().rests_on})
+        where = " and ".join(f"Table {table}" for table in tables)
+        return Finding("not measured", f"What it rests on is not measured: {where}.")
+
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        return self.recompute()
+
+
+FINDINGS: list[PrintedStatement] = []
 
 
 def _recomputes(
-    section: str, sentence: str, *, kind: Kind = "finding", name: str = ""
+    section: str, sentence: str, kind: Kind = "finding", name: str = ""
 ) -> Callable[[Recompute], Recompute]:
-    """Adds the sentence to `PRINTED_STATEMENTS`, under the name of its function if it has no other."""
+    """Adds the sentence to `FINDINGS`, under the name of the function that recomputes it if it has no other."""
 
     def add(recompute: Recompute) -> Recompute:
-        PRINTED_STATEMENTS.append(
-            PrintedStatement(
-                id=name or recompute.__name__, sentence=sentence, section=section, kind=kind, recompute=recompute
-            )
-        )
+        said = PrintedStatement(name or recompute.__name__, section, sentence, kind=kind, recompute=recompute)
+        FINDINGS.append(said)
         return recompute
 
     return add
@@ -75,28 +88,24 @@ def eta_is_stable() -> Recomputed:
     """Table 4: the spread over eta at each k, and which eta is best."""
     table = printed_table(4)
     spreads: dict[str, float] = {}
-    best_mean: dict[str, float] = {}
     best: list[float] = []
+    best_means: list[str] = []
     rests_on: list[PrintedNumber] = []
     for benchmark, column in zip(BENCHMARKS, _ACCURACIES, strict=True):
         by_k = table.pivot(index="keep_pct", columns="eta", values=column)
-        ks, etas = by_k.index.to_numpy(dtype=int), by_k.columns.to_numpy(dtype=float)
-        values = by_k.to_numpy(dtype=float)
-        spread = values.max(axis=1) - values.min(axis=1)
-        widest = int(spread.argmax())
-        spreads[benchmark] = float(spread[widest])
-        best_mean[benchmark] = float(etas[values.mean(axis=0).argmax()])
-        best += etas[values.argmax(axis=1)].tolist()
-        for eta in etas[[values[widest].argmin(), values[widest].argmax()]].tolist():
-            rests_on += printed_numbers(4, [column], keep_pct=int(ks[widest]), eta=eta)
+        spread = by_k.max(axis=1) - by_k.min(axis=1)
+        widest = by_k.iloc[spread.argmax()]
+        spreads[benchmark] = float(spread.max())
+        best_means.append(f"{by_k.mean().idxmax():g} on {benchmark}")
+        best += by_k.idxmax(axis=1).tolist()
+        for eta in (widest.idxmin(), widest.idxmax()):
+            rests_on += printed_numbers(4, [column], keep_pct=widest.name, eta=eta)
     return Recomputed(
         "cannot be derived",
         "Neither “stable” nor “moderate” has a figure. Over the four eta, accuracy at one k spreads by up to "
         + " and ".join(f"{spread:.1f} points on {name}" for name, spread in spreads.items())
         + f"; eta .25 or .5 is best in {sum(eta in (0.25, 0.5) for eta in best)} of {len(best)} columns, and the best "
-        + "mean over k is at eta "
-        + " and ".join(f"{eta:g} on {name}" for name, eta in best_mean.items())
-        + ".",
+        + f"mean over k is at eta {' and '.join(best_means)}.",
         tuple(rests_on),
         {f"largest_spread_{name}_points": spread for name, spread in spreads.items()},
     )
@@ -106,31 +115,26 @@ def eta_is_stable() -> Recomputed:
 def eta_differs_by_row() -> Recomputed:
     """Which k and eta of Table 4 have both accuracies of an IMPACT row of Table 6."""
     ablation, main = printed_table(4), printed_table(6)
-    texts: list[str] = []
-    etas: set[float] = set()
-    found_once = True
+    ranks = ablation.groupby("keep_pct")[_ACCURACIES].rank(ascending=False, method="min").astype(int)
+    ablation[["on_gsm8k", "on_math"]] = ranks
+    found = main[main["method"] == METHOD].merge(ablation, on=_ACCURACIES)
+    texts = []
     rests_on: list[PrintedNumber] = []
-    own = main[main["method"] == METHOD]
-    for row, size, *accuracies in zip(own["row"], own["model_size_b"], *(own[c] for c in _ACCURACIES), strict=True):
-        same = ablation[(ablation[_ACCURACIES] == accuracies).all(axis=1)]
-        found_once &= len(same) <= 1
-        for k, eta in zip(same["keep_pct"].astype(int), same["eta"].astype(float), strict=True):
-            at_k = ablation.loc[ablation["keep_pct"] == k, _ACCURACIES]
-            ranks = (at_k > accuracies).sum() + 1
-            texts.append(
-                f"{size:.2f} B is k = {k}, eta = {eta:g} (of the four eta number {ranks.iloc[0]} on GSM8K and "
-                f"{ranks.iloc[1]} on MATH)"
-            )
-            etas.add(eta)
-            rests_on += printed_numbers(6, _ACCURACIES, method=METHOD, row=int(row))
-            rests_on += printed_numbers(4, _ACCURACIES, keep_pct=k, eta=eta)
+    for line in found.to_dict("records"):
+        texts.append(
+            f"{line['model_size_b']:.2f} B is k = {line['keep_pct']}, eta = {line['eta']:g} (of the four eta number "
+            f"{line['on_gsm8k']} on GSM8K and {line['on_math']} on MATH)"
+        )
+        rests_on += printed_numbers(6, _ACCURACIES, method=METHOD, row=line["row"])
+        rests_on += printed_numbers(4, _ACCURACIES, keep_pct=line["keep_pct"], eta=line["eta"])
+    etas = found["eta"].nunique()
     return Recomputed(
-        follows(found_once and len(etas) > 1),
+        follows(found["row"].is_unique and etas > 1),
         f"Both accuracies of {len(texts)} rows of Table 6 are found in Table 4, once each: {'; '.join(texts)}. So no "
         "one eta gives the table: eta was chosen row by row, and the accuracies printed to choose by are those on the "
         "test sets.",
         tuple(rests_on),
-        {"rows_found": float(len(texts)), "different_eta": float(len(etas))},
+        {"rows_found": float(len(texts)), "different_eta": float(etas)},
     )
 
 
@@ -162,12 +166,11 @@ def problems_behind(benchmark: str, least: int = 100, most: int = 499) -> Recomp
     )
 
 
-PRINTED_STATEMENTS += [
+FINDINGS += [
     PrintedStatement(
-        id="problems",
-        sentence=f"How many problems {benchmark} accuracies are counts of.",
-        section="Tables 8 and 9",
-        kind="finding",
+        "problems",
+        "Tables 8 and 9",
+        f"How many problems {benchmark} accuracies are counts of.",
         recompute=partial(problems_behind, benchmark),
         benchmark=benchmark,
     )
@@ -212,8 +215,7 @@ def matches_not_by_footnote_2() -> Recomputed:
 
 
 @_recomputes(
-    "Tables 10 to 13",
-    "Printed size reductions that come from rounded accuracies, not from counts of solved problems.",
+    "Tables 10 to 13", "Printed size reductions that come from rounded accuracies, not from counts of solved problems."
 )
 def matches_of_rounded_accuracies() -> Recomputed:
     """The entries of Tables 10-13 whose size follows from the rounded accuracies but not from counts of problems."""

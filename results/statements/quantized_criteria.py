@@ -12,20 +12,11 @@ import numpy as np
 from results.measured.cells import DENSE
 from results.measured.quantized_cells import QLORA, QUANTIZED
 from results.numbers.paper import METHOD
-from results.numbers.printed import BENCHMARKS, MODELS, PrintedNumber, adjacent_numbers, printed_numbers
+from results.numbers.printed import BENCHMARKS, MODELS, TABLE_MODELS, PrintedNumber, adjacent_numbers, printed_numbers
 from results.numbers.rounding import PERCENT_HALF_CELL
 from results.numbers.shown import shown_size
 from results.numbers.statistics import FloatArray, percentile_interval, standard_error
-from results.statements.criteria import (
-    Finding,
-    PrintVerdict,
-    Recomputed,
-    Sentence,
-    agreed,
-    all_above_zero,
-    all_ahead,
-    follows,
-)
+from results.statements.criteria import Comparison, Finding, PrintVerdict, Recomputed, agreed, all_ahead, follows
 from results.statements.evidence import Point
 from results.statements.quantized_evidence import (
     FOUR_BIT,
@@ -37,6 +28,8 @@ from results.statements.quantized_evidence import (
     cited,
     points_in_print,
 )
+from results.statements.run import Run
+from results.statements.statement import Statement
 
 _RIVALS = ("flap", "afm", QUANTIZED, QLORA)
 # what quantization alone makes of the dense model, in 8 and in 4 bits
@@ -44,22 +37,18 @@ _DENSE_QUANTIZED: tuple[Point, ...] = ((DENSE, 0), FOUR_BIT[0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizedStatement(Sentence, ABC):
-    """A sentence about quantized models of one or both ``models``; the verdict on it is shown in ``tables``."""
+class QuantizedStatement(Statement, ABC):
+    """A sentence about the quantized models of its ``tables``."""
 
-    models: tuple[str, ...]
-    tables: tuple[int, ...]
+    @property
+    def models(self) -> list[str]:
+        """Those that it speaks of."""
+        return [model for model in MODELS if any(model in TABLE_MODELS[table] for table in self.tables)]
 
-    def benchmarks(self, measured: Sequence[str]) -> Sequence[str]:
-        """The benchmarks that get a verdict each; "" for one verdict over all of them."""
-        return ("",)
-
-    def judge(self, evidence: Models, benchmarks: Sequence[str]) -> Finding:
-        """What a run says, on those models of which everything was measured that the sentence speaks of.
-
-        It is "not measured" where there is none.
-        """
-        spoken_of = [one for one in evidence if one.model in self.models]
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        """What a run says, on those models of which everything was measured that the sentence speaks of."""
+        benchmarks = [benchmark] if benchmark else run.quantized_benchmarks
+        spoken_of = [one for one in run.quantized_models if one.model in self.models]
         lacking = {one.model: one.lacking(*self._needed(one.model), benchmarks) for one in spoken_of}
         complete = [one for one in spoken_of if not lacking[one.model]]
         absent = "; ".join(text for text in lacking.values() if text)
@@ -70,8 +59,7 @@ class QuantizedStatement(Sentence, ABC):
         rest = f" Judged on {judged} alone: this run lacks {absent}." if absent else ""
         return replace(finding, explanation=finding.explanation + rest)
 
-    def on_print(self, benchmark: str) -> Recomputed:
-        """What the printed tables say, of one benchmark or of all."""
+    def on_print(self, benchmark: str = "") -> Recomputed:
         evidence = [QuantizedEvidence.printed(model) for model in self.models]
         return self._printed(evidence, [benchmark] if benchmark else BENCHMARKS)
 
@@ -113,12 +101,12 @@ class OutperformsQuantized(QuantizedStatement):
 
     IMPACT's accuracy there is interpolated between its adjacent models. At a size above all of them its largest stands
     in, which may support the statement but not refute it; below all of them its smallest, which may only refute it. The
-    verdict is that of `all_above_zero`. Of printed numbers it follows when all differences are above
+    verdict is that of `all_ahead`. Of printed numbers it follows when all differences are above
     zero. Sentences of this kind are about one model.
     """
 
-    def benchmarks(self, measured: Sequence[str]) -> Sequence[str]:
-        return measured
+    def benchmarks(self, measured: Sequence[str] | None = None) -> Sequence[str]:
+        return BENCHMARKS if measured is None else measured
 
     def _needed(self, model: str) -> tuple[Sequence[Point], Sequence[Point]]:
         return points_in_print(model, METHOD, *_RIVALS), ()
@@ -159,7 +147,7 @@ class AheadOfLargerModels(QuantizedStatement):
     """IMPACT's model ``own`` is more accurate than each of ``rivals``, which are larger, on every benchmark.
 
     A rival that is smaller in this run (by nominal size) may only refute it. The verdict is that of
-    `all_above_zero`. Sentences of this kind are about one model.
+    `all_ahead`. Sentences of this kind are about one model.
     """
 
     own: Point
@@ -238,7 +226,7 @@ class _Losses:
 class EightBitsPreserve(QuantizedStatement):
     """8 bits take less than one standard error of the accuracy from the dense model, and 4 bits take more.
 
-    Losses are paired on the same problems. The verdict is that of `all_above_zero` on the differences
+    Losses are paired on the same problems. The verdict is that of `all_ahead` on the differences
     between losses and standard errors.
     """
 
@@ -258,7 +246,8 @@ class EightBitsPreserve(QuantizedStatement):
                 f"On {benchmark} 8 bits take {eight} from the dense {one.model} and 4 bits {four}; one standard error "
                 f"is {errors[1]:.1f}."
             )
-        return Finding(all_above_zero(losses.margins).verdict, " ".join(texts), losses.figures)
+        found = all_ahead([Comparison(margin, True, True) for margin in losses.margins])
+        return Finding(found.verdict, " ".join(texts), losses.figures)
 
     def _printed(self, evidence: Models, benchmarks: Sequence[str]) -> Recomputed:
         losses = _Losses.between(evidence, benchmarks)

@@ -33,9 +33,7 @@ class QuantizedEvidence:
     problems: Mapping[str, int]
 
     @classmethod
-    def measured(
-        cls, cells: Sequence[QuantizedCell], model: str, *, resamples: int = 2000, seed: int = 0
-    ) -> "QuantizedEvidence":
+    def measured(cls, cells: Sequence[QuantizedCell], model: str, *, resamples: int, seed: int) -> "QuantizedEvidence":
         """The cells of one model, of all tables; with several seeds a problem's score is its mean over seeds.
 
         Raises:

@@ -97,12 +97,9 @@ def _paper_row(number: int, benchmark: str, entry: PrintedReduction, counted: In
     size, said = entry.match.size, float(printed["baseline_size_b"])
     agrees_rounded = _cells_meet(said, size - SIZE_HALF_CELL, size + SIZE_HALF_CELL)
     agrees_counted = _cells_meet(said, counted.low, counted.high)
+    verdict = "within rounding" if _cells_meet(said, entry.sizes.low, entry.sizes.high) else "discrepancy"
     if abs(size - said) <= SIZE_HALF_CELL:
         verdict = "equal"
-    elif _cells_meet(said, entry.sizes.low, entry.sizes.high):
-        verdict = "within rounding"
-    else:
-        verdict = "discrepancy"
     return {
         "benchmark": benchmark,
         "impact_size_b": entry.size,
@@ -191,19 +188,16 @@ def _discrepancy_note(number: int, row: pd.Series) -> str:
 
 def _one_kind_note(benchmark: str, only: str, found: pd.DataFrame) -> str:
     """One line about the entries whose printed size only one reading of the accuracies gives."""
+    other = "the counts give {counted_low_b:.3f} to {counted_high_b:.3f}"
+    if only == COUNTED:
+        other = "the rounded accuracies give {baseline_size_b:.3f}"
     entries = ", ".join(
-        f"{row['printed_baseline_size_b']:.2f} B ({_other_reading(only, row)})" for _, row in found.iterrows()
+        f"{row['printed_baseline_size_b']:.2f} B ({other.format_map(row)})" for row in found.to_dict("records")
     )
     return (
         f"{benchmark}: {len(found)} printed baseline size{'s' * (len(found) > 1)} agree{'s' * (len(found) == 1)} with "
         f"the {only} only: {entries}."
     )
-
-
-def _other_reading(only: str, row: pd.Series) -> str:
-    if only == COUNTED:
-        return f"the rounded accuracies give {row['baseline_size_b']:.3f}"
-    return f"the counts give {row['counted_low_b']:.3f} to {row['counted_high_b']:.3f}"
 
 
 def reductions_from_cells(number: int, cells: Sequence[Cell]) -> ReductionTable:
@@ -218,7 +212,11 @@ def reductions_from_cells(number: int, cells: Sequence[Cell]) -> ReductionTable:
     """
     accuracies = _source(number)
     evidence = Evidence.measured(cells)
-    records, notes = [], []
+    records = []
+    notes = [
+        "Interval: 95 % percentiles of the paired bootstrap over problems; it covers the choice of problems, not that "
+        "of training and calibration seeds."
+    ]
     for benchmark in printed_benchmarks(accuracies):
         found = evidence.values.get(benchmark, {})
         methods = [method for method in BASELINES if any(point[0] == method for point in found)]
@@ -237,16 +235,7 @@ def reductions_from_cells(number: int, cells: Sequence[Cell]) -> ReductionTable:
             f"Table {number} compares IMPACT with a baseline: no cells of Table {accuracies} have {METHOD} and one of "
             f"{', '.join(BASELINES)} on one benchmark"
         )
-    return ReductionTable(
-        number,
-        "measured",
-        pd.DataFrame(records),
-        [
-            "Interval: 95 % percentiles of the paired bootstrap over problems; it covers the choice of problems, not "
-            "that of training and calibration seeds.",
-            *notes,
-        ],
-    )
+    return ReductionTable(number, "measured", pd.DataFrame(records), notes)
 
 
 def _measured_row(
@@ -256,6 +245,8 @@ def _measured_row(
     low, high, best = evidence.best_match(methods, benchmark, accuracy)
     baseline = methods[int(best[0])]
     interval = (percentile_interval(low[1:]).low, percentile_interval(high[1:]).high)
+    # an end without a match is not known
+    least, most = (end if 0 < end < np.inf else np.nan for end in interval)
     matched = low[0] == high[0]
     printed = _printed_entry(number, benchmark, row)
     record = {
@@ -263,11 +254,11 @@ def _measured_row(
         "impact_size_b": size / 1e9,
         "baseline": baseline if matched else None,
         "baseline_size_b": low[0] / 1e9 if matched else np.nan,
-        "baseline_low_b": _known_size(interval[0]) / 1e9,
-        "baseline_high_b": _known_size(interval[1]) / 1e9,
+        "baseline_low_b": least / 1e9,
+        "baseline_high_b": most / 1e9,
         "size_reduction_pct": reduction_pct(size, low[0]) if matched else np.nan,
-        "size_reduction_low_pct": reduction_pct(size, _known_size(interval[0])),
-        "size_reduction_high_pct": reduction_pct(size, _known_size(interval[1])),
+        "size_reduction_low_pct": reduction_pct(size, least),
+        "size_reduction_high_pct": reduction_pct(size, most),
         "printed_impact_size_b": float(printed["impact_size_b"]),
         "printed_baseline_size_b": float(printed["baseline_size_b"]),
         "printed_size_reduction_pct": float(printed["size_reduction_pct"]),
@@ -278,14 +269,9 @@ def _measured_row(
     where = f"{benchmark}, IMPACT row {row} ({shown_size(size / 1e9)} B, {accuracy[0]:.1f} %)"
     if not matched:
         remarks.append(f"{where}: {_bound(size, low[0], high[0], baseline)}")
-    elif not (interval[0] > 0 and np.isfinite(interval[1])):
-        ends = [name for name, known in (("below", interval[0] > 0), ("above", np.isfinite(interval[1]))) if not known]
+    elif ends := [name for name, end in (("below", least), ("above", most)) if np.isnan(end)]:
         remarks.append(f"{where}: the interval is open {' and '.join(ends)}: too many resamples have no match there.")
     return record, remarks
-
-
-def _known_size(value: float) -> float:
-    return value if 0 < value < np.inf else np.nan
 
 
 def _bound(size: float, low: float, high: float, smallest: str) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from results.measured.cells import DENSE, DENSE_SFT, BenchmarkResult, Cell, grouped_by_point
-from results.numbers.printed import PRINTED_MODEL, printed_benchmarks, printed_table
+from results.numbers.printed import PRINTED_MODEL, printed_benchmarks, printed_lines
 from results.numbers.statistics import mcnemar_exact, paired_bootstrap, wilson_interval
 from results.statements.evidence import name_missing
-from results.statements.verdicts import judge
+from results.statements.run import Run
+from results.statements.verdicts import verdicts
 from results.tables.columns import Column, before_after, interval, number, size, word
 from results.tables.document import Document
 
@@ -73,7 +74,7 @@ def accuracy_document(
         printed_model=PRINTED_MODEL[table] if isinstance(table, int) else None,
         provenance=dict(provenance),
         rows=rows,
-        verdicts=judge(cells, table, known) if isinstance(table, int) else [],
+        verdicts=verdicts(table, Run({table: cells}), known) if isinstance(table, int) else [],
         notes=[*notes, *_notes(cells, table, benchmarks, known)],
         cells=list(cells),
         about=about,
@@ -99,8 +100,7 @@ def build_table(cells: Sequence[Cell], table: int | str, benchmarks: Sequence[st
         ValueError: a number is not one of Tables 6-9, or cells do not belong together.
     """
     known = _printed_ones(table, benchmarks)
-    lines = printed_table(table).to_dict("records") if isinstance(table, int) else []
-    printed = {(str(r["method"]), int(r["row"])): r for r in lines}
+    printed = printed_lines(table) if isinstance(table, int) else {}
     held_out = {text for cell in cells for text in cell.ppl_before_sft | cell.ppl_after_sft}
     texts = [*(name for name in benchmarks if name in held_out), *sorted(held_out - set(benchmarks))]
     methods = list(dict.fromkeys([DENSE, DENSE_SFT, *(method for method, _ in printed)]))
@@ -184,7 +184,7 @@ def seed_sd(values: Sequence[float]) -> float:
 def _notes(cells: Sequence[Cell], table: int | str, benchmarks: Sequence[str], printed: Sequence[str]) -> list[str]:
     notes = [
         "Intervals are 95 % Wilson intervals for the number of problems scored: they cover the choice of problems, not "
-        "that of training and calibration seeds.",
+        "that of training and calibration seeds."
     ]
     groups = grouped_by_point(cells)
     seeds = sorted({cell.seed for cell in cells})
@@ -214,7 +214,7 @@ def _control_note(dense: Sequence[Cell], control: Sequence[Cell], name: str) -> 
     before, after = dense[0].benchmarks[name].correct, control[0].benchmarks[name].correct
     change = 100 * (float(np.mean(after)) - float(np.mean(before)))
     interval = paired_bootstrap(after, before, seed=0)
-    p_value = mcnemar_exact(after, before).p_value
+    p_value = mcnemar_exact(after, before)
     return (
         f"Control on {name}: the second SFT alone moves the dense model by {change:+.1f} points "
         f"(95 % {100 * interval.low:+.1f} to {100 * interval.high:+.1f}, exact McNemar p = {p_value:.2g})."

@@ -5,16 +5,13 @@ from typing import ClassVar
 
 import pandas as pd
 
-from results.statements.claims import Claim
 from results.statements.criteria import Kind
+from results.statements.verdicts import Claim
 from results.tables.columns import Column, word
 from results.tables.document import Document
 from results.tables.html import Block
 
-_HEADINGS: Mapping[Kind, str] = {
-    "claim": "What the paper says",
-    "finding": "What its printed numbers show besides",
-}
+_HEADINGS: Mapping[Kind, str] = {"claim": "What the paper says", "finding": "What its printed numbers show besides"}
 # the rest of a long list of numbers is in the CSV and the JSON
 _NUMBERS_SHOWN = 12
 
@@ -75,7 +72,7 @@ class ClaimList(Document):
 
 
 def claims_document(found: Sequence[Claim], provenance: Mapping[str, str]) -> ClaimList:
-    """The list of the claims of `statements.claims`; provenance: at least ``command``, and all of it is listed."""
+    """The list of the claims of `statements.verdicts`; provenance: at least ``command``, and all of it is listed."""
     return ClaimList(provenance=dict(provenance), claims=list(found))
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from results.measured.conditions import check_comparable
 from results.measured.profiling_points import ProfilingPoint
 from results.numbers.printed import printed_table
-from results.statements.cost_evidence import MeasuredCosts
-from results.statements.verdicts import judge_costs
+from results.statements.run import Run
+from results.statements.verdicts import verdicts
 from results.tables.columns import Column, number, printed, word
 from results.tables.document import NOT_MEANT, Document
 from results.tables.html import Block
@@ -79,7 +79,7 @@ def profiling_document(
         printed_model="Llama 2-13B on one A100",
         provenance=dict(provenance),
         rows=rows,
-        verdicts=judge_costs(TABLE, MeasuredCosts(profiling=points)),
+        verdicts=verdicts(TABLE, Run(profiling=points)),
         notes=[*notes, *_notes(rows, points, extrapolated_to)],
         points=list(points),
     )

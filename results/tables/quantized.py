@@ -12,7 +12,8 @@ from results.measured.quantized_cells import QuantizedCell, grouped_by_model
 from results.numbers.printed import BENCHMARKS, MODELS, PRINTED_MODEL, TABLE_MODELS, printed_table
 from results.numbers.statistics import mcnemar_exact, paired_bootstrap
 from results.statements.evidence import name_points
-from results.statements.verdicts import judge_quantization
+from results.statements.run import Run
+from results.statements.verdicts import verdicts
 from results.tables.accuracy import COMPARE, accuracy_columns, geometric_mean, seed_sd
 from results.tables.columns import Column, before_after, interval, number, word
 from results.tables.columns import size as size_column
@@ -101,7 +102,7 @@ def quantized_document(
         printed_model=" and ".join(PRINTED_MODEL[MODELS[model][1]] for model in TABLE_MODELS[number]),
         provenance=dict(provenance),
         rows=rows,
-        verdicts=judge_quantization([*cells, *others], number, benchmarks),
+        verdicts=verdicts(number, Run(quantized=[*cells, *others], models=TABLE_MODELS[number]), benchmarks),
         notes=[*notes, *_notes(cells, number, benchmarks)],
         quantized_cells=list(cells),
     )
@@ -216,7 +217,7 @@ def _change(name: str, group: Sequence[QuantizedCell]) -> dict[str, object]:
         f"{name}_change": 100 * float(np.mean(after - before)),
         f"{name}_change_low": 100 * interval.low,
         f"{name}_change_high": 100 * interval.high,
-        f"{name}_change_p": mcnemar_exact(first.benchmarks[name].correct, first.unquantized[name].correct).p_value,
+        f"{name}_change_p": mcnemar_exact(first.benchmarks[name].correct, first.unquantized[name].correct),
     }
 
 

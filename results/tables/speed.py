@@ -1,7 +1,7 @@
 """Table 14: throughput and memory, measured, beside the paper's printed numbers."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -9,15 +9,26 @@ import pandas as pd
 from results.measured.cells import DENSE, Cell
 from results.measured.conditions import check_comparable
 from results.measured.speed_points import SpeedPoint
-from results.numbers.printed import PRINTED_MODEL, printed_table
-from results.statements.cost_evidence import MeasuredCosts
-from results.statements.verdicts import judge_costs
+from results.numbers.printed import PRINTED_MODEL, printed_lines, printed_table
+from results.statements.run import Run
+from results.statements.verdicts import verdicts
 from results.tables.columns import Column, interval, number, printed, word
 from results.tables.document import Document
 
 TABLE = 14
 # Two decimals are printed, and a rank is a whole number.
 _SIZE_TOLERANCE_B = 0.006
+# what is compared with the dense model's, and its column
+_COMPARED = {"throughput": "throughput_tok_s", "memory": "memory_gb"}
+_COLUMNS = (
+    *("route", "method", "row", "model_size_b", "throughput_tok_s", "throughput_low", "throughput_high"),
+    *("memory_gb", "memory_kind", "weights_gb", "throughput_vs_dense", "memory_vs_dense", "decode_vs_dense"),
+    *("throughput_of_bound_pct", "prefill_tok_s", "prefill_of_bound_pct"),
+    *("decode_tok_s", "decode_low", "decode_high", "decode_of_bound_pct"),
+    *("decode_bandwidth_bound_tok_s", "decode_rate_bound_tok_s", "random_weights"),
+    *("printed_model_size_b", "printed_throughput_tok_s", "printed_memory_gb"),
+    *("printed_throughput_vs_dense", "printed_memory_vs_dense"),
+)
 
 
 class SpeedTable(Document):
@@ -59,10 +70,7 @@ class SpeedTable(Document):
 
 
 def speed_document(
-    points: Sequence[SpeedPoint],
-    provenance: Mapping[str, str],
-    notes: Sequence[str] = (),
-    cells: Sequence[Cell] = (),
+    points: Sequence[SpeedPoint], provenance: Mapping[str, str], notes: Sequence[str] = (), cells: Sequence[Cell] = ()
 ) -> SpeedTable:
     """The table of measured points, with the verdicts on the paper's statements. Raises as `build_speed_table`.
 
@@ -75,7 +83,7 @@ def speed_document(
         printed_model=PRINTED_MODEL[6],  # that of Table 6, whose models Table 14 times
         provenance=dict(provenance),
         rows=rows,
-        verdicts=judge_costs(TABLE, MeasuredCosts(speed=points, cells=cells)),
+        verdicts=verdicts(TABLE, Run(speed=points, cells={6: cells})),
         notes=[*notes, *_notes(rows, points)],
         points=list(points),
     )
@@ -103,8 +111,7 @@ def _notes(table: pd.DataFrame, points: Sequence[SpeedPoint]) -> list[str]:
         notes.append(f"Not of the printed size, so that only the multiples of the dense model compare: {which}.")
     notes += _memory_notes(table)
     measured = set(zip(table["method"], table["row"], strict=True))
-    printed = [(str(r["method"]), int(r["row"])) for r in printed_table(TABLE).to_dict("records")]
-    if absent := [f"{method} row {row}" for method, row in printed if (method, row) not in measured]:
+    if absent := [f"{method} row {row}" for method, row in printed_lines(TABLE) if (method, row) not in measured]:
         notes.append(f"Printed in the paper but not measured in this run: {', '.join(absent)}.")
     return notes + [f"{p.method} row {p.row}, {p.route}: {p.note}" for p in points if p.note]
 
@@ -125,10 +132,7 @@ def _memory_notes(table: pd.DataFrame) -> list[str]:
 
 def printed_points() -> list[tuple[str, int, int]]:
     """(method, row, parameters) of every point that Table 14 prints, as `--random-weights` is to measure them."""
-    return [
-        (str(line["method"]), int(line["row"]), round(line["model_size_b"] * 1e9))
-        for line in printed_table(TABLE).to_dict("records")
-    ]
+    return [(*point, round(line["model_size_b"] * 1e9)) for point, line in printed_lines(TABLE).items()]
 
 
 def build_speed_table(points: Sequence[SpeedPoint]) -> pd.DataFrame:
@@ -144,56 +148,33 @@ def build_speed_table(points: Sequence[SpeedPoint]) -> pd.DataFrame:
     """
     check_comparable(points, "no point was measured: there is no Table 14 to build")
     printed = printed_table(TABLE)
-    lines = {(str(r["method"]), int(r["row"])): r for r in printed.to_dict("records")}
     routes = list(dict.fromkeys(point.route for point in points))
-    methods = {method: i for i, method in enumerate(dict.fromkeys(printed["method"]))}
-    ordered = sorted(
-        points, key=lambda p: (routes.index(p.route), methods.get(p.method, len(methods)), p.method, p.row)
-    )
-    dense = {point.route: point for point in points if point.method == DENSE}
-    records = [_record(p, dense.get(p.route), lines.get((p.method, p.row), {}), lines[DENSE, 0]) for p in ordered]
-    table = pd.DataFrame(records)
+    methods = list(dict.fromkeys([*printed["method"], *sorted(point.method for point in points)]))
+    ordered = sorted(points, key=lambda p: (routes.index(p.route), methods.index(p.method), p.row))
+    beside = printed.set_index(["method", "row"])
+    for name, column in _COMPARED.items():
+        beside[f"{name}_vs_dense"] = beside[column] / printed.loc[printed["method"] == DENSE, column].item()
+    table = pd.DataFrame(map(_record, ordered)).join(beside.add_prefix("printed_"), on=["method", "row"])
+    dense = table[table["method"] == DENSE].set_index("route")
+    for name, column in (_COMPARED | {"decode": "decode_tok_s"}).items():
+        table[f"{name}_vs_dense"] = table[column] / table["route"].map(dense[column])
+    table = table.reindex(columns=_COLUMNS)
     texts = ("route", "method", "memory_kind", "random_weights", "row")
     return table.astype({name: "float64" for name in table.columns if name not in texts})
 
 
-def _record(
-    point: SpeedPoint, dense: SpeedPoint | None, printed: Mapping[Hashable, Any], printed_dense: Mapping[Hashable, Any]
-) -> dict[str, object]:
-    total, decode = point.total.tokens_per_s, point.decode.tokens_per_s if point.decode else None
-    dense_decode = dense.decode.tokens_per_s if dense and dense.decode else None
-    return {
-        "route": point.route,
-        "method": point.method,
-        "row": point.row,
-        "model_size_b": point.parameters / 1e9,
-        "throughput_tok_s": total.median,
-        "throughput_low": total.low,
-        "throughput_high": total.high,
-        "memory_gb": point.memory_gb,
-        "memory_kind": point.memory_kind,
-        "weights_gb": point.weights_gb,
-        "throughput_vs_dense": total.median / dense.total.tokens_per_s.median if dense else None,
-        "memory_vs_dense": point.memory_gb / dense.memory_gb if dense else None,
-        "decode_vs_dense": decode.median / dense_decode.median if decode and dense_decode else None,
-        "throughput_of_bound_pct": point.total.of_bound_pct,
-        "prefill_tok_s": point.prefill.tokens_per_s.median if point.prefill else None,
-        "prefill_of_bound_pct": point.prefill.of_bound_pct if point.prefill else None,
-        "decode_tok_s": decode.median if decode else None,
-        "decode_low": decode.low if decode else None,
-        "decode_high": decode.high if decode else None,
-        "decode_of_bound_pct": point.decode.of_bound_pct if point.decode else None,
-        "decode_bandwidth_bound_tok_s": point.decode.bandwidth_bound_tok_s if point.decode else None,
-        "decode_rate_bound_tok_s": point.decode.rate_bound_tok_s if point.decode else None,
-        "random_weights": point.random_weights,
-        "printed_model_size_b": printed.get("model_size_b"),
-        "printed_throughput_tok_s": printed.get("throughput_tok_s"),
-        "printed_memory_gb": printed.get("memory_gb"),
-        **{
-            f"printed_{name}_vs_dense": printed[column] / printed_dense[column] if printed else None
-            for name, column in (("throughput", "throughput_tok_s"), ("memory", "memory_gb"))
-        },
-    }
+def _record(point: SpeedPoint) -> dict[str, object]:
+    """What was measured of a point, by column."""
+    named = ("route", "method", "row", "random_weights", "memory_gb", "memory_kind", "weights_gb")
+    record: dict[str, object] = {name: getattr(point, name) for name in named}
+    record["model_size_b"] = point.parameters / 1e9
+    for name, phase in (("throughput", point.total), ("prefill", point.prefill), ("decode", point.decode)):
+        record[f"{name}_tok_s"] = phase.tokens_per_s.median if phase else None
+        if phase:
+            record |= {f"{name}_{end}": getattr(phase.tokens_per_s, end) for end in ("low", "high")}
+            bounds = ("of_bound_pct", "bandwidth_bound_tok_s", "rate_bound_tok_s")
+            record |= {f"{name}_{bound}": getattr(phase, bound) for bound in bounds}
+    return record
 
 
 def size_mismatches(table: pd.DataFrame) -> pd.DataFrame:

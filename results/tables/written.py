@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
-from results.files import parse_json, read_bounded
+from results.files import parse_json, read_bounded, what_is_wrong
 from results.tables.accuracy import AccuracyTable
 from results.tables.claims import ClaimList
 from results.tables.document import Document, label
@@ -39,12 +37,8 @@ def document_at(path: Path, kinds: Sequence[type[Document]] = KINDS) -> Document
             raise ValueError(f"it says that it is {document.label}")
         return document
     except ValueError as error:
-        said = str(error)
-        if isinstance(error, ValidationError):  # of many lines
-            first = error.errors()[0]
-            said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         what = label(path.stem).replace("Table", "measured Table")
-        raise ValueError(f"{path.name} is no {what}: {said}") from error
+        raise ValueError(f"{path.name} is no {what}: {what_is_wrong(error)}") from error
 
 
 def written(folder: Path, kind: type[AnyDocument]) -> dict[int, AnyDocument]:

@@ -2,17 +2,18 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from experiments.errors import UserError
-from experiments.settings import HERE, Preset, choose, known, load_preset
+from experiments.settings import Preset, Settings, choose, known, load_preset, load_settings
 from experiments.tables.declared import Grid, accuracy_tables, load_table
 
 
 def test_an_unknown_key_anywhere_is_refused() -> None:
-    stored = {"name": "tiny", **tomllib.loads((HERE / "presets" / "tiny.toml").read_text())}
+    stored = load_preset("tiny").model_dump(mode="json")
     Preset.model_validate(stored)
     for section in ("calibration", "hardware", "search", "perplexity"):
         broken = stored | {section: stored[section] | {"batchsize": 1}}
@@ -52,6 +53,23 @@ def test_a_row_may_have_settings_of_its_own() -> None:
     assert [grid.settings_of(row) for row in (1, 2)] == [{"eta": 0.25}, {"eta": 0.5}]
     with pytest.raises(ValidationError, match="row_settings has rows that values has not: 3"):
         Grid.model_validate(tomllib.loads(f"{stored}row_settings = {{ 3 = {{ eta = 0.5 }} }}"))
+
+
+class Sized(Settings):
+    """Models that extend each other."""
+
+    name: str
+    models: dict[str, dict[str, int]]
+
+
+def test_a_section_is_laid_over_the_one_before_it_that_it_extends(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[models]\nsmall = { width = 1, depth = 2 }\nwide = { extends = 'small', width = 3 }\n")
+    read = load_settings(tmp_path, "a", "size", Sized, ["a"])
+    assert read.models == {"small": {"width": 1, "depth": 2}, "wide": {"width": 3, "depth": 2}}
+    file.write_text(file.read_text().replace("'small'", "'smal'"))
+    with pytest.raises(UserError, match="unknown section 'smal': did you mean 'small'"):
+        load_settings(tmp_path, "a", "size", Sized, ["a"])
 
 
 @pytest.mark.parametrize("name, meant", [("tabel6", "table6"), ("figur2", "figure2")])

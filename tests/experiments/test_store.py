@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from experiments.jobs.store import Store
 from experiments.settings import GeneratedData
 from experiments.stages.configs import DataConfig
 from experiments.stages.registry import DATA
-from experiments.tables.target import Listed
+from experiments.tables.target import Plan, Publication
 
 
 @pytest.fixture
@@ -144,11 +144,14 @@ def test_what_another_run_finished_meanwhile_is_not_thrown_away(
     """It was missing when this run was planned, and is there once this run has the store."""
     monkeypatch.setattr(Store, "_sweep", lambda self: write(self, job))
 
-    class OneJob(Listed):
-        jobs = (job,)
+    class OneJob(Plan):
+        jobs = property(lambda self: [job])
+
+        def publications(self, store: Store, command: str) -> Iterator[Publication]:
+            yield from ()
 
     options = all_options(["table6", "--store", str(store.root)])
-    with measured(options, "table6", OneJob(), Console(quiet=True)) as run:  # type: ignore[arg-type]
+    with measured(options, "table6", OneJob(), Console(quiet=True)) as run:
         assert run is not None and run[0].finished(job)
     assert not (store.root / "damaged").exists()
 
@@ -157,7 +160,6 @@ def test_a_live_run_keeps_others_out_and_a_dead_one_does_not(store: Store) -> No
     code = f"""
 from pathlib import Path
 from experiments.jobs.store import Store
-from experiments.tables.target import Listed
 import os, signal
 with Store(Path({str(store.root)!r})).locked():
     print("locked", flush=True)
@@ -196,7 +198,6 @@ def test_taking_the_lock_leaves_what_a_job_elsewhere_still_writes(store: Store, 
 import pickle, signal, sys
 from pathlib import Path
 from experiments.jobs.store import Store
-from experiments.tables.target import Listed
 job = pickle.load(sys.stdin.buffer)
 with Store(Path({str(store.root)!r})).writing(job) as folder:
     print(folder, flush=True)

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from plots.size_accuracy import OTHER_STYLES, STYLES, size_accuracy, write_size_accuracy
+from plots.beside_print import OTHER_STYLES, STYLES
+from plots.size_accuracy import size_accuracy, write_size_accuracy
 from results.measured.cells import BenchmarkResult, Cell
 from results.tables.accuracy import build_table
 

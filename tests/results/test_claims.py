@@ -14,11 +14,10 @@ import results.numbers.printed
 from results.measured.cells import Cell
 from results.numbers.printed import PAPER_TABLES, printed_table
 from results.statements import findings as print_findings
-from results.statements.accuracy import COST_STATEMENTS, STATEMENTS
-from results.statements.claims import Claim, claims
-from results.statements.findings import PRINTED_STATEMENTS
 from results.statements.reductions import reductions_from_paper
-from results.statements.verdicts import judge
+from results.statements.run import Run
+from results.statements.sentences import STATEMENTS
+from results.statements.verdicts import Claim, claims, verdicts
 from results.tables.claims import claims_document
 
 MakeCells = Callable[..., list[Cell]]
@@ -28,7 +27,7 @@ PAPER = SHARED / "paper" / "impact.md"
 
 @pytest.fixture(scope="module")
 def unmeasured() -> dict[str, Claim]:
-    return {claim.id: claim for claim in claims({})}
+    return {claim.id: claim for claim in claims(Run())}
 
 
 @pytest.fixture
@@ -50,11 +49,8 @@ def edit_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
 
 
 def test_every_claim_is_one_of_its_own(unmeasured: dict[str, Claim]) -> None:
-    assert len(unmeasured) == len(claims({}))
-    spoken = {statement.sentence for table in STATEMENTS.values() for statement in table}
-    assert spoken | {claim.sentence for claim in PRINTED_STATEMENTS} <= {
-        claim.sentence for claim in unmeasured.values()
-    }
+    assert len(unmeasured) == len(claims(Run()))
+    assert {statement.sentence for statement in STATEMENTS} == {claim.sentence for claim in unmeasured.values()}
 
 
 @pytest.mark.skipif(not PAPER.is_file(), reason="the paper's text is not at hand (IMPACT_SHARED)")
@@ -146,9 +142,9 @@ EditPrint = Callable[[int, dict[str, object], str, float], None]
 
 def test_verdicts_turn_with_the_printed_numbers(edit_print: EditPrint) -> None:
     """Every verdict here is computed: another number in the tables, another verdict."""
-    costs = {statement.id: statement for table in COST_STATEMENTS.values() for statement in table}
+    of_costs = {statement.id: statement for statement in STATEMENTS if {14, 5} & {*statement.tables}}
     edit_print(5, {"method": "impact"}, "profiling_time_h", 2.5)
-    assert costs["profiling_under_two_hours"].on_print().verdict == "does not follow"
+    assert of_costs["profiling_under_two_hours"].on_print().verdict == "does not follow"
     edit_print(8, {"method": "svd", "row": 1}, "mbpp_acc", 54.9)
     assert print_findings.problems_behind("mbpp").verdict == "does not follow"
     edit_print(4, {"keep_pct": 70, "eta": 0}, "math_acc", 19.6)
@@ -157,16 +153,16 @@ def test_verdicts_turn_with_the_printed_numbers(edit_print: EditPrint) -> None:
     edit_print(12, {"benchmark": "humaneval", "impact_size_b": 0.84}, "baseline_size_b", 0.92)
     assert "discrepancy" not in set(reductions_from_paper(12).rows["verdict"])
     edit_print(6, {"method": "asvd", "row": 3}, "math_acc", 17.2)
-    (everywhere,) = [s for s in STATEMENTS[6] if s.id == "reduction_everywhere"]
-    assert everywhere.on_print(6, "math").verdict == "follows"
+    (everywhere,) = [s for s in STATEMENTS if s.id == "reduction_everywhere"]
+    assert everywhere.on_print("math").verdict == "follows"
     edit_print(14, {"method": "impact", "row": 3}, "throughput_tok_s", 481.0)
-    assert costs["throughput"].on_print().figures["largest_gsm8k_pct"] == pytest.approx(46.1, abs=0.1)
+    assert of_costs["throughput"].on_print().figures["largest_gsm8k_pct"] == pytest.approx(46.1, abs=0.1)
 
 
 def test_a_measured_table_is_judged_as_in_its_verdicts(table6_cells: MakeCells) -> None:
     cells = table6_cells(shift={("impact", row): 25.0 for row in range(1, 6)})
-    found = {claim.id: claim for claim in claims({6: cells})}
-    for verdict in judge(cells, 6, ["gsm8k", "math"]):
+    found = {claim.id: claim for claim in claims(Run({6: cells}))}
+    for verdict in verdicts(6, Run({6: cells}), ["gsm8k", "math"]):
         name = "-".join(part for part in ("table6", verdict.id, verdict.benchmark) if part)
         assert found[name].measured_verdict == verdict.verdict
         assert found[name].measured == verdict.explanation
@@ -178,7 +174,7 @@ def test_a_measured_table_is_judged_as_in_its_verdicts(table6_cells: MakeCells) 
 
 
 def test_files_say_the_same(table6_cells: MakeCells, tmp_path: Path) -> None:
-    found = claims({6: table6_cells()})
+    found = claims(Run({6: table6_cells()}))
     claims_document(found, {"command": "./reproduce.sh claims", "preset": "tiny"}).write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["claims.csv", "claims.json", "claims.md"]
     record = json.loads((tmp_path / "claims.json").read_text())

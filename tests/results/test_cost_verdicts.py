@@ -10,17 +10,16 @@ from results.measured.cells import Cell
 from results.measured.profiling_points import Extrapolation, ProfilingConditions, ProfilingPoint
 from results.measured.speed_points import Conditions, PhaseSpeed, SpeedPoint, Spread
 from results.numbers.printed import printed_table
-from results.statements.accuracy import COST_STATEMENTS
-from results.statements.claims import claims
-from results.statements.cost_evidence import MeasuredCosts
-from results.statements.verdicts import judge_costs
+from results.statements.run import Run
+from results.statements.sentences import STATEMENTS
+from results.statements.verdicts import claims, verdicts
 
 MakeCells = Callable[..., list[Cell]]
-STATEMENTS = {statement.id: statement for table in COST_STATEMENTS.values() for statement in table}
-THROUGHPUT, MEMORY = STATEMENTS["throughput"], STATEMENTS["memory"]
-LARGER, SAME_SIZE = STATEMENTS["larger_is_costlier"], STATEMENTS["same_size_same_cost"]
+OF_COSTS = {statement.id: statement for statement in STATEMENTS if {14, 5} & {*statement.tables}}
+THROUGHPUT, MEMORY = OF_COSTS["throughput"], OF_COSTS["memory"]
+LARGER, SAME_SIZE = OF_COSTS["larger_is_costlier"], OF_COSTS["same_size_same_cost"]
 TWO_HOURS, OVERHEAD, ASVD = (
-    STATEMENTS[name] for name in ("profiling_under_two_hours", "profiling_overhead", "asvd_profiling")
+    OF_COSTS[name] for name in ("profiling_under_two_hours", "profiling_overhead", "asvd_profiling")
 )
 CONDITIONS = Conditions(
     batch_size=2, prompt_tokens=8, new_tokens=4, dtype="float32", device="cpu", hardware="none", threads=2
@@ -89,7 +88,7 @@ def sizes(cells: list[Cell]) -> dict[tuple[str, int], int]:
 def test_what_is_printed_reads_the_same_when_it_is_measured(
     cells: list[Cell], sizes: dict[tuple[str, int], int]
 ) -> None:
-    costs = MeasuredCosts(speed=timed(sizes), cells=cells)
+    costs = Run(speed=timed(sizes), cells={6: cells})
     assert LARGER.judge(costs).verdict == "holds"
     same = SAME_SIZE.judge(costs)
     assert same.verdict == "holds"
@@ -120,24 +119,24 @@ def test_an_equal_rival_leaves_no_gain_and_a_slower_one_leaves_it_all(
         for point in points
     ]
     for judged in (THROUGHPUT, MEMORY):
-        found = judged.judge(MeasuredCosts(speed=alike, cells=twins))
+        found = judged.judge(Run(speed=alike, cells={6: twins}))
         assert (found.verdict, found.figures["lower_pct hf growing"]) == ("does not hold", 0)
         assert found.figures["upper_pct hf growing"] == 0
     costly = changed(alike, "afm", speed=0.5, memory=2)
     for judged, gain in ((THROUGHPUT, 100), (MEMORY, 50)):
-        found = judged.judge(MeasuredCosts(speed=costly, cells=twins))
+        found = judged.judge(Run(speed=costly, cells={6: twins}))
         assert found.verdict == "holds" and found.figures["lower_pct hf growing"] == pytest.approx(gain)
     loose = timed({(cell.method, cell.row): cell.parameters for cell in twins}, spread=0.4)
-    wide = THROUGHPUT.judge(MeasuredCosts(speed=changed(loose, "afm", speed=0.5), cells=twins))
+    wide = THROUGHPUT.judge(Run(speed=changed(loose, "afm", speed=0.5), cells={6: twins}))
     assert wide.verdict == "cannot be told apart"
 
 
 def test_routes_that_differ_settle_nothing(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
     slow = changed(timed(sizes), "afm", speed=0.1)
     other = [point.model_copy(update={"route": "vllm native"}) for point in changed(timed(sizes), "afm", speed=10)]
-    assert THROUGHPUT.judge(MeasuredCosts(speed=slow, cells=cells)).verdict == "holds"
-    assert THROUGHPUT.judge(MeasuredCosts(speed=other, cells=cells)).verdict == "does not hold"
-    both = THROUGHPUT.judge(MeasuredCosts(speed=[*slow, *other], cells=cells))
+    assert THROUGHPUT.judge(Run(speed=slow, cells={6: cells})).verdict == "holds"
+    assert THROUGHPUT.judge(Run(speed=other, cells={6: cells})).verdict == "does not hold"
+    both = THROUGHPUT.judge(Run(speed=[*slow, *other], cells={6: cells}))
     assert both.verdict == "cannot be told apart" and "on hf growing" in both.explanation
 
 
@@ -145,10 +144,10 @@ def test_a_rival_without_any_match_gives_a_bound_only(table6_cells: MakeCells) -
     """All of AFM's models and the dense one less accurate than IMPACT's: it would need a larger model than any."""
     cells = table6_cells(n=1000, shift={("impact", row): 30.0 for row in range(1, 6)})
     sizes = {(cell.method, cell.row): cell.parameters for cell in cells}
-    found = THROUGHPUT.judge(MeasuredCosts(speed=timed(sizes), cells=cells))
+    found = THROUGHPUT.judge(Run(speed=timed(sizes), cells={6: cells}))
     assert found.figures["upper_pct hf growing"] is None and "at least" in found.explanation
     worse = table6_cells(n=1000, shift={("afm", row): 30.0 for row in range(1, 6)} | {("dense", 0): 30.0})
-    found = THROUGHPUT.judge(MeasuredCosts(speed=timed(sizes), cells=worse))
+    found = THROUGHPUT.judge(Run(speed=timed(sizes), cells={6: worse}))
     assert found.figures["lower_pct hf growing"] is None and "at most" in found.explanation
 
 
@@ -156,42 +155,43 @@ def test_one_step_the_wrong_way_refutes_only_beyond_chance(sizes: dict[tuple[str
     """Of 20 steps one has ranges the wrong way round by chance more often than 1 in 20 with three repetitions."""
     for repetitions, verdict in ((3, "cannot be told apart"), (6, "does not hold")):
         points = changed(timed(sizes, spread=0.01, repetitions=repetitions), "afm", 5, speed=0.5)
-        found = LARGER.judge(MeasuredCosts(speed=points))
+        found = LARGER.judge(Run(speed=points))
         assert found.verdict == verdict and "in 19, beyond" in found.explanation
-    overlapping = LARGER.judge(MeasuredCosts(speed=timed(sizes, spread=0.3)))
+    overlapping = LARGER.judge(Run(speed=timed(sizes, spread=0.3)))
     assert overlapping.verdict == "cannot be told apart" and overlapping.figures["throughput_falls"] == 20
 
 
 def test_memory_refutes_where_it_is_the_devices_own(sizes: dict[tuple[str, int], int]) -> None:
     for kind, verdict in (("cuda_allocated", "does not hold"), ("process_resident", "cannot be told apart")):
         points = changed(timed(sizes, memory_kind=kind), "svd", 5, memory=10)
-        assert LARGER.judge(MeasuredCosts(speed=points)).verdict == verdict
+        assert LARGER.judge(Run(speed=points)).verdict == verdict
 
 
 def test_far_apart_at_one_size_is_not_comparable(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
     for repetitions, verdict in ((3, "cannot be told apart"), (6, "does not hold")):
         points = changed(timed(sizes, repetitions=repetitions), "impact", speed=3)
-        assert SAME_SIZE.judge(MeasuredCosts(speed=points)).verdict == verdict
+        assert SAME_SIZE.judge(Run(speed=points)).verdict == verdict
 
 
 def test_what_they_need_is_named(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
     real = timed(sizes)
     random = [point.model_copy(update={"random_weights": True}) for point in real]
-    complete = MeasuredCosts(speed=real, cells=cells)
+    complete = Run(speed=real, cells={6: cells})
+    others = [cell.model_copy(update={"parameters": 9}) for cell in cells]
     lacking = {
-        "Table 14 is not measured": MeasuredCosts(),
+        "Table 14 is not measured": Run(),
         "Table 14 is of random weights": replace(complete, speed=random),
         "Table 14 lacks afm": replace(complete, speed=[p for p in real if p.method != "afm"]),
         "Table 14 lacks impact": replace(complete, speed=[p for p in real if p.method != "impact"]),
-        "Table 6 lacks dense; afm row": replace(complete, cells=()),
-        "Table 6 is of other models": replace(complete, cells=[c.model_copy(update={"parameters": 9}) for c in cells]),
+        "Table 6 lacks dense; afm row": replace(complete, cells={}),
+        "Table 6 is of other models": replace(complete, cells={6: others}),
     }
     for words, costs in lacking.items():
         found = THROUGHPUT.judge(costs)
         assert found.verdict == "not measured" and words in found.explanation
     assert SAME_SIZE.judge(replace(complete, speed=random)).verdict == "not measured"
     assert LARGER.judge(replace(complete, speed=random)).verdict == "holds"
-    assert LARGER.judge(MeasuredCosts()).verdict == "not measured"
+    assert LARGER.judge(Run()).verdict == "not measured"
 
 
 def profiled(
@@ -215,19 +215,19 @@ def profiled(
 
 def test_profiling_in_two_hours_is_measured_at_13b_on_a_gpu_or_not_at_all() -> None:
     for seconds, verdict in ((7199, "holds"), (7201, "does not hold")):
-        costs = MeasuredCosts(profiling=[profiled("impact", seconds, 1), profiled("impact", 1, 1, "naive")])
+        costs = Run(profiling=[profiled("impact", seconds, 1), profiled("impact", 1, 1, "naive")])
         assert TWO_HOURS.judge(costs).verdict == verdict
     for elsewhere in ({"device": "cpu"}, {"parameters": 6_738_415_616}):
-        found = TWO_HOURS.judge(MeasuredCosts(profiling=[profiled("impact", 60, 1, **elsewhere)]))
+        found = TWO_HOURS.judge(Run(profiling=[profiled("impact", 60, 1, **elsewhere)]))
         assert found.verdict == "not measured" and "extrapolated to 13B it is 60 hours" in found.explanation
-    assert TWO_HOURS.judge(MeasuredCosts()).verdict == "not measured"
+    assert TWO_HOURS.judge(Run()).verdict == "not measured"
 
 
 def test_an_overhead_is_modest_up_to_the_papers_own() -> None:
     for seconds, memory, verdict in ((130, 1.09, "holds"), (131, 1.09, "does not hold"), (130, 1.11, "does not hold")):
-        found = OVERHEAD.judge(MeasuredCosts(profiling=[profiled("impact", seconds, memory), profiled("afm", 100, 1)]))
+        found = OVERHEAD.judge(Run(profiling=[profiled("impact", seconds, memory), profiled("afm", 100, 1)]))
         assert found.verdict == verdict
-    assert OVERHEAD.judge(MeasuredCosts(profiling=[profiled("impact", 1, 1)])).verdict == "not measured"
+    assert OVERHEAD.judge(Run(profiling=[profiled("impact", 1, 1)])).verdict == "not measured"
 
 
 def test_asvd_takes_orders_of_magnitude_longer_with_less_memory() -> None:
@@ -235,17 +235,17 @@ def test_asvd_takes_orders_of_magnitude_longer_with_less_memory() -> None:
         (320, 0.9, "holds"), (310, 0.9, "does not hold"), (320, 1.1, "does not hold"),
     ):  # fmt: skip
         others = [profiled("impact", 10, 1.2), profiled("afm", 5, 1)]
-        found = ASVD.judge(MeasuredCosts(profiling=[profiled("asvd", seconds, memory), *others]))
+        found = ASVD.judge(Run(profiling=[profiled("asvd", seconds, memory), *others]))
         assert found.verdict == verdict and f"{seconds / 10:.3g} times impact's" in found.explanation
-    assert ASVD.judge(MeasuredCosts(profiling=others)).verdict == "not measured"
+    assert ASVD.judge(Run(profiling=others)).verdict == "not measured"
 
 
 def test_the_list_of_claims_and_the_tables_say_the_same(cells: list[Cell], sizes: dict[tuple[str, int], int]) -> None:
-    costs = MeasuredCosts(timed(sizes), [profiled("impact", 130, 1.2), profiled("afm", 100, 1)], cells)
-    found = {claim.id: claim for claim in claims({6: cells}, (), costs.speed, costs.profiling)}
-    verdicts = [verdict for number in (14, 5) for verdict in judge_costs(number, costs)]
-    assert [verdict.id for verdict in verdicts] == [*STATEMENTS]
-    for verdict in verdicts:
+    costs = Run({6: cells}, speed=timed(sizes), profiling=[profiled("impact", 130, 1.2), profiled("afm", 100, 1)])
+    found = {claim.id: claim for claim in claims(costs)}
+    below = [verdict for number in (14, 5) for verdict in verdicts(number, costs)]
+    assert [verdict.id for verdict in below] == [*OF_COSTS]
+    for verdict in below:
         claim = found[verdict.id]
         assert (claim.measured_verdict, claim.measured) == (verdict.verdict, verdict.explanation)
         assert (claim.printed_verdict, claim.recomputed) == (verdict.printed_verdict, verdict.printed)

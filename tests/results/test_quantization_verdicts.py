@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from results.measured.quantized_cells import QuantizedCell
-from results.statements.claims import claims
-from results.statements.verdicts import Verdict, judge_quantization
+from results.numbers.printed import TABLE_MODELS
+from results.statements.run import Run
+from results.statements.verdicts import Verdict, claims
+from results.statements.verdicts import verdicts as verdicts_below
 
 MakeCells = Callable[..., list[QuantizedCell]]
 BENCHMARKS = ["gsm8k", "math"]
@@ -14,7 +16,8 @@ ALL_ROWS = range(1, 5)
 
 
 def verdicts(cells: list[QuantizedCell], number: int = 1) -> dict[tuple[str, str | None], Verdict]:
-    return {(v.id, v.benchmark): v for v in judge_quantization(cells, number, BENCHMARKS, resamples=1000)}
+    run = Run(quantized=cells, models=TABLE_MODELS[number], resamples=1000)
+    return {(v.id, v.benchmark): v for v in verdicts_below(number, run, BENCHMARKS)}
 
 
 def impact(points: float) -> dict[tuple[str, int], float]:
@@ -138,8 +141,8 @@ def test_combining_against_either_alone(quantized_cells: MakeCells, lost: float,
 def test_what_is_combined_is_compared_at_the_same_bytes(quantized_cells: MakeCells) -> None:
     """By hand on GSM8K: 59.5 % at 2.40 GB; at 2 bytes 1.19 B are 2.38 GB with 56.8 %, 1.67 B are 3.34 with 57.7 %."""
     cells = [*quantized_cells(n=1000, lost={"impact": 0.0}), *quantized_cells(3, n=1000)]
-    found = judge_quantization(cells, 1, ["gsm8k"], resamples=100)
-    (combined,) = [v for v in found if v.id == "combined_beats_either"]
+    gsm8k = [cell.model_copy(update={"benchmarks": {"gsm8k": cell.benchmarks["gsm8k"]}}) for cell in cells]
+    combined = verdicts(gsm8k)["combined_beats_either", None]
     between = 56.8 + (2.40 - 2.38) / (3.34 - 2.38) * (57.7 - 56.8)
     assert combined.figures["smallest_difference_at_2_bytes_points"] == pytest.approx(59.5 - between, abs=0.02)
 
@@ -191,7 +194,7 @@ def test_seeds_do_not_narrow_the_intervals(quantized_cells: MakeCells) -> None:
 
 def test_claims_are_judged_as_below_the_tables(quantized_cells: MakeCells) -> None:
     cells = [*quantized_cells(shift=impact(10.0)), *quantized_cells(3)]
-    found = {claim.id: claim for claim in claims({}, cells, resamples=1000)}
+    found = {claim.id: claim for claim in claims(Run(quantized=cells, resamples=1000))}
     for (name, benchmark), verdict in verdicts(cells).items():
         claim = found[f"{name}-{benchmark}" if benchmark else name]
         assert claim.measured_verdict == verdict.verdict

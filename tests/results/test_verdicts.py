@@ -4,12 +4,17 @@ import pytest
 
 from results.measured.cells import Cell
 from results.numbers.paper import BASELINES
-from results.statements.accuracy import STRONGEST_BASELINE
-from results.statements.evidence import Evidence
-from results.statements.verdicts import Verdict, judge, judge_statement
+from results.statements.run import Run
+from results.statements.sentences import STATEMENTS
+from results.statements.verdicts import Verdict
+from results.statements.verdicts import verdicts as verdicts_below
 
 MakeCells = Callable[..., list[Cell]]
 BENCHMARKS = ["gsm8k", "math"]
+
+
+def judge(cells: list[Cell], number: int, benchmarks: list[str]) -> list[Verdict]:
+    return verdicts_below(number, Run({number: cells}), benchmarks)
 
 
 def verdicts(cells: list[Cell]) -> dict[tuple[str, str | None], Verdict]:
@@ -169,5 +174,5 @@ def test_the_best_baseline_of_every_row(
     table6_cells: MakeCells, n: int, nested: bool, lifted: str, outcome: str
 ) -> None:
     cells = table6_cells(n=n, nested=nested, shift={(lifted, row): 1.0 for row in range(1, 6)})
-    evidence = Evidence.measured(cells, resamples=500)
-    assert judge_statement(STRONGEST_BASELINE, evidence, 6, "math").verdict == outcome
+    (strongest,) = [said for said in STATEMENTS if said.name == "table6-strongest_baseline"]
+    assert strongest.judge(Run({6: cells}, resamples=500), "math").verdict == outcome

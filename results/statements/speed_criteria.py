@@ -1,74 +1,31 @@
-"""Kinds of statement about costs: what must be true of Tables 14 and 5 for what section 4.5 and appendix B.3 say."""
+"""Kinds of statement about speed and memory: what must be true of Table 14 for what section 4.5 says."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log10
 
 import numpy as np
 
-from results.numbers.paper import METHOD, PAPER
+from results.numbers.paper import METHOD
 from results.numbers.printed import BENCHMARKS, PrintedNumber, adjacent_numbers, printed_numbers
 from results.numbers.statistics import FloatArray, Interval, percentile_interval
-from results.statements.cost_evidence import (
-    COSTS,
-    HIGH,
-    LOW,
-    OPPOSITE,
-    RIVAL,
-    MeasuredCosts,
-    Profile,
-    change_pct,
-    overhead,
-    own_changes,
-    printed_costs,
-    printed_profiles,
-    profiles_of,
-    steps_up,
-)
-from results.statements.criteria import (
-    Finding,
-    Outcome,
-    Recomputed,
-    Sentence,
-    agreed,
-    bounded,
-    compared,
-    finite,
-    follows,
-    pair,
-)
+from results.statements.cost_evidence import COSTS, HIGH, LOW, OPPOSITE, RIVAL, Costs, change_pct
+from results.statements.criteria import Finding, Outcome, Recomputed, agreed, bounded, compared, finite, follows, pair
 from results.statements.evidence import Evidence, Point
-
-# the models that appendix B.3 speaks of have 13.02 billion
-_PARAMETERS_13B = 12.5e9
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostStatement(Sentence, ABC):
-    """A sentence about the costs in Table 5 or 14."""
-
-    @abstractmethod
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        """What a run says."""
-
-    @abstractmethod
-    def on_print(self) -> Recomputed:
-        """What the printed table says."""
+from results.statements.run import Run
+from results.statements.statement import Statement
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargerIsCostlier(CostStatement):
+class LargerIsCostlier(Statement):
     """From each model of a method to its next larger one, dense included, throughput falls and memory grows.
 
     It holds when it does so at every step, in throughput beyond the range of the repetitions. It does not hold when
-    some throughput rises beyond that range and chance (`MeasuredCosts.could_show`), or some memory that is a device's
+    some throughput rises beyond that range and chance (`Run.could_show`), or some memory that is a device's
     own does not grow: what a process holds depends on its libraries and its allocator as well.
     """
 
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        own = {(p.route, p.method, p.row): not p.memory_kind.startswith("process") for p in costs.speed}
-        steps = [(route, *step) for route, evidence in costs.by_route().items() for step in steps_up(evidence)]
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        own = {(p.route, p.method, p.row): not p.memory_kind.startswith("process") for p in run.speed}
+        steps = [(route, *step) for route, evidence in run.costs_by_route().items() for step in evidence.steps_up()]
         if not steps:
             return Finding("not measured", "Table 14 has no two models of one method.")
         clear = sum(bool(fast[LOW] > slow[HIGH]) for _, _, (slow, fast), _ in steps)
@@ -78,7 +35,7 @@ class LargerIsCostlier(CostStatement):
         verdict: Outcome = "cannot be told apart"
         if clear == len(steps) and not flat:
             verdict = "holds"
-        elif any(flat) or (rises and costs.could_show(len(steps))):
+        elif any(flat) or (rises and run.could_show(len(steps))):
             verdict = "does not hold"
         grows = len(steps) - len(flat)
         return Finding(
@@ -88,10 +45,10 @@ class LargerIsCostlier(CostStatement):
             {"steps": len(steps), "throughput_falls": falls, "memory_grows": grows},
         )
 
-    def on_print(self) -> Recomputed:
-        costs = printed_costs()
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        costs = Costs.in_print()
         holds: dict[str, bool] = {}
-        for (method, _), (slow, fast), (more, less) in steps_up(costs):
+        for (method, _), (slow, fast), (more, less) in costs.steps_up():
             for column, right in zip(COSTS, (fast[0] > slow[0], more[0] > less[0]), strict=True):
                 holds[f"{method}'s {column}"] = holds.get(f"{method}'s {column}", True) and right
         broken = [name for name in holds if not holds[name]]
@@ -103,7 +60,7 @@ class LargerIsCostlier(CostStatement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SameSizeSameCost(CostStatement):
+class SameSizeSameCost(Statement):
     """IMPACT's costs against the other methods', interpolated at IMPACT's sizes: no farther apart than in print.
 
     “Comparable” has no figure, so the largest difference between the paper's own numbers stands for it. It holds when
@@ -111,15 +68,15 @@ class SameSizeSameCost(CostStatement):
     are beyond it and beyond chance.
     """
 
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        if lacking := costs.lack_real_models():
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        if lacking := run.lacks_real_models():
             return Finding("not measured", lacking)
         texts: list[str] = []
         figures: dict[str, float | None] = {}
         within, beyond, comparisons = True, False, 0
         for column in COSTS:
-            limit = round(max(abs(change[0]) for change, *_ in own_changes(printed_costs(), column)), 1)
-            found = [change for evidence in costs.by_route().values() for change, *_ in own_changes(evidence, column)]
+            limit = round(max(abs(change[0]) for change, *_ in Costs.in_print().changes(column)), 1)
+            found = [change for evidence in run.costs_by_route().values() for change, *_ in evidence.changes(column)]
             if not found:
                 return Finding("not measured", "No other method in Table 14 has models around the size of IMPACT's.")
             values, low, high = np.array(found).T.round(1)
@@ -128,19 +85,19 @@ class SameSizeSameCost(CostStatement):
             beyond |= bool((low > limit).any() or (high < -limit).any())
             texts.append(f"{_span(column, values)} (in print up to {limit:.1f})")
             figures |= _ends(column, values)
-        refuted = beyond and costs.could_show(comparisons)
+        refuted = beyond and run.could_show(comparisons)
         return Finding(
             "holds" if within else "does not hold" if refuted else "cannot be told apart",
             f"IMPACT against the others interpolated at its sizes: {'; '.join(texts)}.",
             figures,
         )
 
-    def on_print(self) -> Recomputed:
+    def on_print(self, benchmark: str = "") -> Recomputed:
         texts: list[str] = []
         figures: dict[str, float | None] = {}
         rests_on: list[PrintedNumber] = []
         for column in COSTS:
-            changes, methods, sizes = zip(*own_changes(printed_costs(), column), strict=True)
+            changes, methods, sizes = zip(*Costs.in_print().changes(column), strict=True)
             values = np.array(changes)[:, 0]
             most = int(np.abs(values).argmax())
             texts.append(f"{_span(column, values)} (most against {methods[most]} at {sizes[most]:g} B)")
@@ -164,7 +121,7 @@ def _ends(column: str, changes: FloatArray) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GainOverAfm(CostStatement):
+class GainOverAfm(Statement):
     """The largest gain of IMPACT over AFM at equal accuracy in a column, over models and benchmarks, in percent.
 
     AFM's cost is interpolated at the size that matches IMPACT's accuracy by footnote 2, with the bounds of
@@ -177,14 +134,14 @@ class GainOverAfm(CostStatement):
     column: str
     claim_pct: float
 
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        if lacking := costs.lack_real_models() or costs.lack_accuracies():
+    def judge(self, run: Run, benchmark: str = "") -> Finding:
+        if lacking := run.lacks_real_models() or run.lacks_accuracies():
             return Finding("not measured", lacking)
-        accuracies, claim = costs.accuracies, abs(self.claim_pct)
+        accuracies, claim = run.accuracies[6], abs(self.claim_pct)
         outcomes: list[Outcome] = []
         texts = []
         figures: dict[str, float | None] = {"claim_pct": self.claim_pct}
-        for route, evidence in costs.by_route().items():
+        for route, evidence in run.costs_by_route().items():
             gains = [
                 self._gain(evidence, point, *accuracies.best_match((RIVAL,), benchmark, found[point])[:2])
                 for benchmark, found in accuracies.values.items()
@@ -203,8 +160,8 @@ class GainOverAfm(CostStatement):
             figures,
         )
 
-    def on_print(self) -> Recomputed:
-        costs, accuracies, sign = printed_costs(), Evidence.printed(6), np.sign(self.claim_pct)
+    def on_print(self, benchmark: str = "") -> Recomputed:
+        costs, accuracies, sign = Costs.in_print(), Evidence.printed(6), np.sign(self.claim_pct)
 
         def gain(point: Point, matched: float) -> float:
             return float(self._gain(costs, point, np.array([matched]), np.array([matched]))[0][0])
@@ -239,7 +196,7 @@ class GainOverAfm(CostStatement):
         )
 
     def _gain(
-        self, costs: Evidence, point: Point, least: FloatArray, greatest: FloatArray
+        self, costs: Costs, point: Point, least: FloatArray, greatest: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Lowest and highest gain of one model over AFM in percent, (1 + resamples,) each; of a cost to save, saved.
 
@@ -252,97 +209,3 @@ class GainOverAfm(CostStatement):
         low, high = first[:, 1:].min(axis=1), last[:, 1:].max(axis=1)
         low[0], high[0] = first[0, 0], last[0, 0]
         return np.where(least == 0, -np.inf, low), np.where(np.isinf(greatest), np.inf, high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfilingUnderTwoHours(CostStatement):
-    """IMPACT's profiling of a model of 13 billion parameters on a GPU against two hours."""
-
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        if not (found := costs.profiled(METHOD)):
-            return Finding("not measured", f"Table 5 lacks {METHOD}.")
-        (point,) = found
-        conditions, hours = point.conditions, point.total_seconds / 3600
-        if conditions.device == "cpu" or conditions.parameters < _PARAMETERS_13B:
-            there = f"; extrapolated to 13B it is {point.extrapolated.hours:.3g} hours" if point.extrapolated else ""
-            return Finding("not measured", f"Table 5 is of no 13B model on a GPU: {conditions}{there}.")
-        return Finding("holds" if hours < 2 else "does not hold", f"{hours:.2f} hours: {conditions}.", {"hours": hours})
-
-    def on_print(self) -> Recomputed:
-        (number,) = printed_numbers(5, ["profiling_time_h"], method=METHOD)
-        hours = number.value
-        text = (
-            f"{hours:g} hours for {PAPER[5].model} on mathematical reasoning; no time is printed for code generation."
-        )
-        return Recomputed(follows(hours < 2), text, (number,), {"hours": hours})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfilingOverhead(CostStatement):
-    """IMPACT's profiling time and peak memory over AFM's, as this harness profiles, one measurement of each.
-
-    “Modest” has no figure, so the paper's own overhead stands for it.
-    """
-
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        found = costs.profiled(METHOD, RIVAL)
-        if len(found) < 2:
-            return Finding("not measured", f"Table 5 lacks {METHOD} or {RIVAL}.")
-        time, memory = overhead(profiles_of(found))
-        printed_time, printed_memory = overhead(printed_profiles(METHOD, RIVAL)[0])
-        return Finding(
-            "holds" if time <= printed_time and memory <= printed_memory else "does not hold",
-            f"IMPACT's profiling takes {time:.1f} % more time and {memory:.1f} % more memory than AFM's; in print "
-            f"{printed_time:.1f} and {printed_memory:.1f} %. {found[0].conditions}.",
-            {"time_pct": time, "memory_pct": memory},
-        )
-
-    def on_print(self) -> Recomputed:
-        profiles, numbers = printed_profiles(METHOD, RIVAL)
-        time, memory = overhead(profiles)
-        return Recomputed(
-            "cannot be derived",
-            f"“Modest” has no figure: IMPACT's profiling takes {time:.1f} % more time and {memory:.1f} % more memory.",
-            numbers,
-            {"time_pct": time, "memory_pct": memory},
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsvdOrdersOfMagnitude(CostStatement):
-    """ASVD's profiling time over IMPACT's and AFM's, two orders of magnitude to the nearest, at a lower peak memory.
-
-    As this harness profiles, one measurement of each.
-    """
-
-    def judge(self, costs: MeasuredCosts) -> Finding:
-        found = costs.profiled("asvd", METHOD, RIVAL)
-        if len(found) < 3:
-            return Finding("not measured", f"Table 5 lacks asvd, {METHOD} or {RIVAL}.")
-        holds, text, figures = self._read(profiles_of(found), ".3g")
-        at_13b = {point.method: point.extrapolated.hours for point in found if point.extrapolated}
-        if "asvd" in at_13b and len(at_13b) > 1:
-            asvd = at_13b.pop("asvd")
-            ratios = {method: asvd / hours for method, hours in at_13b.items()}
-            text += f" Extrapolated to 13B, every candidate evaluated on all rows, {_times(ratios, '.3g')}."
-        return Finding("holds" if holds else "does not hold", text, figures)
-
-    def on_print(self) -> Recomputed:
-        profiles, numbers = printed_profiles("asvd", METHOD, RIVAL)
-        holds, text, figures = self._read(profiles, ".0f")
-        return Recomputed(follows(holds), text, numbers, figures)
-
-    def _read(self, profiles: Mapping[str, Profile], spec: str) -> tuple[bool, str, dict[str, float]]:
-        (time, asvd), *_ = profiles.values()
-        others = [memory for method, (_, memory) in profiles.items() if method != "asvd"]
-        ratios = {method: time / own for method, (own, _) in profiles.items() if method != "asvd"}
-        return (
-            all(round(log10(ratio)) >= 2 for ratio in ratios.values()) and asvd < min(others),
-            f"ASVD's time is {_times(ratios, spec)}; its peak memory is {asvd:.3g} GB against "
-            f"{' and '.join(f'{memory:.3g}' for memory in others)}.",
-            {f"times_{method}": ratio for method, ratio in ratios.items()},
-        )
-
-
-def _times(ratios: Mapping[str, float], spec: str) -> str:
-    return " and ".join(f"{ratio:{spec}} times {method}'s" for method, ratio in ratios.items())
