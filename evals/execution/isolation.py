@@ -107,7 +107,7 @@ def _hidden_from_others() -> str:
         for folder, folders, names in os.walk(top):
             # what is compiled there would only have been faster
             folders[:] = [f for f in folders if f != "__pycache__" and os.path.join(folder, f) not in packages]
-            for name in (*folders, *names):
+            for name in (*folders, *(name for name in names if name.endswith((".py", ".so")))):
                 if _hidden(path := os.path.join(folder, name)):
                     return path
     return ""
