@@ -103,7 +103,7 @@ class Characters:
 
     eos_token = "."
 
-    def __call__(self, text: str, truncation: bool = False, max_length: int | None = None) -> dict[str, list[int]]:
+    def __call__(self, text: str, max_length: int | None = None, **_: bool) -> dict[str, list[int]]:
         return {"input_ids": [ord(character) % 61 for character in text][:max_length]}
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -310,6 +311,12 @@ def children() -> list[str]:
     return [line for task in Path("/proc/self/task").iterdir() for line in (task / "children").read_text().split()]
 
 
+def mounts() -> list[str]:
+    """All but those of tests that mount a disk of their own meanwhile."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if not line.split()[4].startswith(f"{tempfile.gettempdir()}/")]
+
+
 def machine() -> dict[str, object]:
     """What programs could leave behind or change."""
     ours = (path for folder in ("/tmp", "/dev/shm", "/dev/mqueue", "/") for path in Path(folder).glob("hostile"))
@@ -317,7 +324,7 @@ def machine() -> dict[str, object]:
         "session keyring": keyring(SESSION),
         "user keyring": keyring(USER),
         "shared memory": [Path(f"/proc/sysvipc/{kind}").read_text() for kind in ("shm", "sem", "msg")],
-        "mounts": Path("/proc/self/mountinfo").read_text(),
+        "mounts": mounts(),
         "files": [*map(str, ours)],
         "host name": os.uname().nodename,
         "processes": children(),
