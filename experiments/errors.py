@@ -4,6 +4,8 @@ import resource
 import signal
 from types import FrameType
 
+arrived: list[int] = []
+"""Signals that were answered: a library in the midst of an import may make another error of the interruption."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 
 
@@ -34,6 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Raises Interrupted: what answers a signal."""
+    arrived.append(number)
     raise Interrupted(number)
 
 

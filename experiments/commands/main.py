@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.commands.catalogue import BESIDE, COMMANDS, OWN_OF_THE_SCRIPT, check_meaning, target_command
 from experiments.commands.options import all_options, check_values
-from experiments.errors import CheckError, Interrupted, UserError, unexpected
+from experiments.errors import CheckError, Interrupted, UserError, arrived, unexpected
 from experiments.settings import known
 from experiments.tables.target import targets
 
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has all that it wants
         return 128 + signal.SIGPIPE
     except Exception as error:
+        if arrived:
+            return _fail(str(Interrupted(arrived[0])), 128 + arrived[0])
         if isinstance(error, OSError) and error.errno is not None:
             return _fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "))
         return _fail(unexpected(error))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import Interrupted, end_on_signals
+from experiments import errors
+from experiments.commands import main
+from experiments.errors import Interrupted, end_on_signals, interrupt
 from experiments.jobs.job import Job
 from experiments.jobs.stage import Stage
 from experiments.jobs.store import Store
@@ -70,6 +72,22 @@ def test_a_limit_on_processor_time_is_named(tmp_path: Path, monkeypatch: pytest.
     job = Job(Stage("endless", 1, Settings, "endless_stage:run", ()), Settings())
     with pytest.raises(StageError, match=r"endless was ended by the limit on processor time \(ulimit -t\): raise it"):
         run_bundle(Store(tmp_path / "store"), [job], 1, print)
+
+
+def test_an_interruption_that_a_library_makes_another_error_of_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def importing(*_: object) -> None:
+        try:
+            interrupt(signal.SIGTERM, None)
+        except BaseException as error:
+            raise ModuleNotFoundError("could not import it") from error
+
+    monkeypatch.setattr(errors, "arrived", [])
+    monkeypatch.setattr(main, "arrived", errors.arrived)
+    monkeypatch.setattr(main, "_run", importing)
+    assert main.main(["list"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "reproduce.sh: interrupted\n"
 
 
 @pytest.mark.parametrize(
