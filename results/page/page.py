@@ -90,8 +90,12 @@ def build_page(folder: Path, store: Path, targets: Mapping[str, str], arguments:
     paths = [path for path in sorted(folder.glob("*.json"), key=_order) if path.with_suffix(".md").is_file()]
     if not paths:
         raise ValueError(f"{folder} holds no table yet; ./reproduce.sh table6 {arguments} makes one")
+    pictures = sorted(folder.glob("*.png"), key=_order)
+    for path in (*paths, *pictures):
+        if path.resolve().parent != folder.resolve():  # the page goes to others, with all that is in it
+            raise ValueError(f"{path} is a link to {path.resolve()}: put a copy there, or remove it")
     documents = {path.stem: document_at(path) for path in paths}
-    figures = [_figure(path) for path in sorted(folder.glob("*.png"), key=_order)]
+    figures = [_figure(path) for path in pictures]
     there = {*documents, *(figure.of for figure in figures)}
     tables = sorted((path.stem for path in PAPER_TABLES.glob("table*.csv")), key=lambda stem: _order(Path(stem)))
     wanted = dict.fromkeys([*tables, *(f"figure{number}" for number in PAPER_FIGURES), *targets])

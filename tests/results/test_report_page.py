@@ -189,6 +189,20 @@ def test_a_picture_that_would_fill_the_memory_is_named(published: Published, fol
         build_page(folder, tmp_path, TARGETS, "")
 
 
+@pytest.mark.parametrize("name", ["table6.json", "figure2a.png"])
+def test_what_lies_elsewhere_is_not_shown(name: str, published: Published, folder: Path, tmp_path: Path) -> None:
+    published()
+    elsewhere = tmp_path / "elsewhere" / name
+    elsewhere.parent.mkdir()
+    if (folder / name).exists():
+        (folder / name).rename(elsewhere)
+    else:
+        Image.new("1", (9, 9)).save(elsewhere)
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=f"{name} is a link to .*elsewhere"):
+        build_page(folder, tmp_path, TARGETS, "")
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.write_text("[" * 100_000)])
 def test_a_file_that_is_none_of_ours_is_named(
     make: Callable[[Path], object], published: Published, folder: Path, tmp_path: Path
