@@ -1,5 +1,7 @@
 """Failures that a user can cause and mend, signals that ask for the end, and all others in a line."""
 
+import errno
+import os
 import resource
 import signal
 from types import FrameType
@@ -45,9 +47,10 @@ def end_on_signals() -> None:
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
     if hard != resource.RLIM_INFINITY:  # at the hard limit the kernel kills without a word
-        resource.setrlimit(resource.RLIMIT_CPU, (max(1, hard - 2), hard))
+        early = max(1, hard - 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (early if soft == resource.RLIM_INFINITY else min(soft, early), hard))
 
 
 def causes(error: BaseException) -> str:
@@ -62,9 +65,6 @@ def causes(error: BaseException) -> str:
 
 def no_space(error: BaseException) -> bool:
     """Whether it says that a disk or a quota is full: safetensors has an error class of its own for that."""
-    import errno
-    import os
-
     return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 

@@ -1,6 +1,7 @@
 """A signal ends a command in one line and its exit code; closed streams and limits on time end in no more than that."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def test_what_the_caller_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(signal, "signal", answered.__setitem__)
     end_on_signals()
     assert set(answered) == {signal.SIGINT, signal.SIGTERM, signal.SIGXCPU}
+
+
+@pytest.mark.parametrize(("given", "set_to"), [((50, 100), 50), ((100, 100), 98), ((-1, 100), 98), ((1, 2), 1)])
+def test_no_limit_on_processor_time_is_raised(
+    given: tuple[int, int], set_to: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: given)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    end_on_signals()
+    assert asked == [(set_to, given[1])]
 
 
 def test_a_limit_on_processor_time_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
